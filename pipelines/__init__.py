@@ -1,0 +1,1 @@
+"""Beam jobs and commands that turn raw data into verified TFRecord shards."""

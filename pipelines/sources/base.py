@@ -1,0 +1,75 @@
+"""What a reader of a raw format is: it says how to partition a path, and reads a part.
+
+Adding a format takes one file beside this one and one line in `registry.py`.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+from gato.schemas.config import Dataset
+from gato.schemas.episode import Document, Episode, Unreadable
+
+# A partition is a file, or a range of at most this many bytes where the format can
+# seek; never dependent on the number of workers.
+MAX_PARTITION_BYTES = 256 << 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Partition:
+    """A part of one path that one worker reads in order.
+
+    Attributes:
+        path: The full path or URL that a glob matched (a file or a folder).
+        relative_path: `path` relative to the glob's fixed part.
+        start: First item, byte or row group, in the format's own unit.
+        stop: One past the last, or None for all the rest.
+        first_number: Number of the first item (`Episode.number`), where known.
+        num_bytes: Raw bytes it covers, for progress and balance.
+    """
+
+    path: str
+    relative_path: str
+    start: int = 0
+    stop: int | None = None
+    first_number: int = 0
+    num_bytes: int = 0
+
+
+class Source(Protocol):
+    """A reader of one format. Stateless; instances are pickled to workers."""
+
+    # Which accounts the manifest keeps.
+    items: Literal["episodes", "documents"]
+    # What `order` says in the manifest: "number" (the format numbers its episodes) or
+    # "file" (the file's own order).
+    order: Literal["number", "file"]
+
+    def files(self, path: str) -> list[str]:
+        """Returns the files whose versions identify what `path` holds, sorted.
+
+        Raises:
+            UsageError: If `path` is not of this format (a folder where a file is
+                meant, or the other way round), with what to give instead.
+        """
+        ...
+
+    def partition(
+        self, path: str, relative_path: str, dataset: Dataset
+    ) -> list[Partition]:
+        """Splits a path; of a damaged one, returns one partition, whose read tells.
+
+        Raises:
+            UsageError: If the config must say more (such as `document` of a large text).
+        """
+        ...
+
+    def read(
+        self, partition: Partition, dataset: Dataset
+    ) -> Iterator[Episode | Document | Unreadable]:
+        """Yields every item of the partition in order, good or unreadable.
+
+        Never raises because of data: a damaged item is an `Unreadable`, and so is the
+        rest of a damaged file (one for each item where the format says how many).
+        """
+        ...

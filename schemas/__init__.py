@@ -1,0 +1,1 @@
+"""What data looks like: episode, document, record, shard files, manifest, config."""

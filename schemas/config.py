@@ -1,0 +1,292 @@
+"""The build config: YAML, every default here, unknown keys refused (design.md 3)."""
+
+import difflib
+import re
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+
+from gato.schemas import files
+from gato.schemas.errors import UsageError
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*$")
+
+
+def parse_bytes(value: Any) -> Any:
+    """Returns the number of bytes of `128MiB`, `1GB` or a plain integer."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.match(value)
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(
+            f"a size is a number and one of {', '.join(u for u in _UNITS if u)}, such as"
+            f" 128MiB, got {value!r}"
+        )
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+Bytes = Annotated[int, pydantic.BeforeValidator(parse_bytes)]
+Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
+FORMATS = ("minari", "text", "webdataset")
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Prompts(_Model):
+    """Which windows get a demonstration in front, and of what length."""
+
+    fraction: Fraction = 0.25
+    tail_fraction: Fraction = 0.5
+    max_tokens: int = pydantic.Field(default=512, ge=1)
+
+
+class Loss(_Model):
+    """What is a target beside actions, captions, answers and documents."""
+
+    text_observations: bool = True
+    questions: bool = True
+    prompts: bool = True
+
+
+class Filter(_Model):
+    """The expert filter: by return, by success, or none."""
+
+    by: Literal["return", "success", "none"] = "return"
+    success_key: str | None = None
+
+
+class Tasks(_Model):
+    """Shell patterns of tasks; one that is not included, or excluded, is left out."""
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+
+
+class Observations(_Model):
+    """Shell patterns of flattened observation keys, and kinds that override inference."""
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    kinds: dict[str, Literal["text", "image", "discrete", "continuous"]] = {}
+
+
+class Actions(_Model):
+    """How continuous actions come to [-1, 1] (gato.md section 1).
+
+    Attributes:
+        scale: auto, none, space, or `[[low...], [high...]]`.
+        clip: Whether values beyond the bounds in use are clipped before scaling.
+    """
+
+    scale: (
+        Literal["auto", "none", "space"] | tuple[tuple[float, ...], tuple[float, ...]]
+    ) = "auto"
+    clip: bool = False
+
+    @pydantic.field_validator("scale")
+    @classmethod
+    def _check_scale(cls, scale: Any) -> Any:
+        if isinstance(scale, str):
+            return scale
+        low, high = scale
+        if len(low) != len(high) or any(b <= a for a, b in zip(low, high, strict=True)):
+            raise ValueError(
+                "[[low...], [high...]] needs as many lows as highs and low < high in"
+                f" each dimension, got {list(low)} and {list(high)}"
+            )
+        return scale
+
+
+class Image(_Model):
+    """How images become patches.
+
+    Attributes:
+        resize: `[height, width]`, multiples of 16, or null.
+        max_patches: Scale down, keeping the aspect, to at most so many 16x16 patches;
+            null keeps the size of control images and means 196 for documents.
+        encoding: png, jpeg, raw, or keep (the source's own bytes where they fit).
+    """
+
+    resize: tuple[int, int] | None = None
+    max_patches: int | None = pydantic.Field(default=None, ge=1)
+    encoding: Literal["png", "jpeg", "raw", "keep"] = "png"
+
+    @pydantic.field_validator("resize")
+    @classmethod
+    def _check_resize(cls, resize: tuple[int, int] | None) -> tuple[int, int] | None:
+        if resize is not None and any(side <= 0 or side % 16 for side in resize):
+            raise ValueError(f"sides are multiples of 16, got {list(resize)}")
+        return resize
+
+
+class Dataset(_Model):
+    """One data set: where its raw data lies and how it is read."""
+
+    name: str
+    format: Literal["minari", "text", "webdataset"]
+    paths: tuple[str, ...] = pydantic.Field(min_length=1)
+    weight: float = pydantic.Field(default=1.0, gt=0, allow_inf_nan=False)
+    filter: Filter = Filter()
+    tasks: Tasks = Tasks()
+    max_episodes: int | None = pydantic.Field(default=None, ge=1)
+    task: str | None = None
+    agent: str | None = None
+    observations: Observations = Observations()
+    actions: Actions = Actions()
+    image: Image = Image()
+    num_shards: int | None = pydantic.Field(default=None, ge=1, le=99_999)
+    text_key: str | None = None
+    document: Literal["file", "line", "paragraph"] | None = None
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError(
+                "a data set's name is a folder in the output: letters, digits, '.', '_'"
+                f" and '-', beginning with a letter or digit, got {name!r}"
+            )
+        return name
+
+    @pydantic.model_validator(mode="after")
+    def _check_options(self) -> "Dataset":
+        allowed = _FORMAT_OPTIONS[self.format]
+        for option in ("text_key", "document"):
+            if getattr(self, option) is not None and option not in allowed:
+                raise ValueError(
+                    f"{option!r} is not an option of format {self.format!r}"
+                    f" (which has {', '.join(sorted(allowed)) or 'none of its own'})"
+                )
+        return self
+
+
+_FORMAT_OPTIONS: dict[str, frozenset[str]] = {
+    "minari": frozenset(),
+    "text": frozenset({"text_key", "document"}),
+    "webdataset": frozenset({"text_key"}),
+}
+
+
+class BuildConfig(_Model):
+    """The whole build config."""
+
+    seed: int = pydantic.Field(default=0, ge=0, lt=1 << 64)
+    sequence_length: int = pydantic.Field(default=1024, ge=8, le=32_767)
+    text_tokenizer: str
+    expert_fraction: Fraction = 0.8
+    validation_fraction: Fraction = 0.01
+    prompts: Prompts = Prompts()
+    loss: Loss = Loss()
+    shard_bytes: Bytes = pydantic.Field(default=128 << 20, ge=1)
+    shuffle_block: Bytes = pydantic.Field(default=0, ge=0)
+    max_quarantine_fraction: Fraction = 0.01
+    datasets: tuple[Dataset, ...] = pydantic.Field(min_length=1)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "BuildConfig":
+        names = [dataset.name for dataset in self.datasets]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"data sets' names are unique, got {twice[0]!r} twice")
+        if self.prompts.fraction and self.prompts.max_tokens >= self.sequence_length:
+            raise ValueError(
+                "prompts.max_tokens leaves room for a body only below sequence_length,"
+                f" got {self.prompts.max_tokens} and {self.sequence_length}"
+            )
+        return self
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Returns the keys allowed where an unknown one was found."""
+    model: Any = BuildConfig
+    for step in location[:-1]:
+        if isinstance(step, int):
+            continue
+        annotation = model.model_fields[step].annotation
+        arguments = getattr(annotation, "__args__", ())
+        candidates = [annotation, *arguments]
+        model = next(c for c in candidates if hasattr(c, "model_fields"))
+    return list(model.model_fields)
+
+
+def _message(path: str, error: pydantic.ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(map(str, problem["loc"])) or "the config"
+        if problem["type"] == "extra_forbidden":
+            key = str(problem["loc"][-1])
+            known = _known_keys(problem["loc"])
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            lines.append(
+                f"{path}: {place}: unknown key {key!r}; did you mean {near[0]!r}?"
+                f" Known keys here: {', '.join(known)}"
+            )
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {place}: {text} (got {problem['input']!r:.200})")
+    return "\n".join(lines)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would drop one in silence."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse_config(text: str | bytes, path: str) -> BuildConfig:
+    """Validates a YAML build config; paths stay as written.
+
+    Raises:
+        UsageError: With every problem, its place, and the nearest known key.
+    """
+    try:
+        content = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{path}: a build config is a mapping with text_tokenizer and datasets, got"
+            f" {type(content).__name__}. See configs/demo.yaml."
+        )
+    try:
+        return BuildConfig.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise UsageError(_message(path, error)) from error
+
+
+def load_config(path: str) -> BuildConfig:
+    """Reads a build config and resolves its paths against the config's own folder.
+
+    Raises:
+        UsageError: If it is not there or not valid.
+    """
+    try:
+        text = files.read_bytes(path)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(
+            f"{path}: no such build config. See configs/demo.yaml."
+        ) from error
+    config = parse_config(text, path)
+    folder = path.rsplit("/", 1)[0] if "/" in path else ""
+    datasets = tuple(
+        dataset.model_copy(
+            update={"paths": tuple(files.join(folder, p) for p in dataset.paths)}
+        )
+        for dataset in config.datasets
+    )
+    tokenizer = files.join(folder, config.text_tokenizer)
+    return config.model_copy(update={"text_tokenizer": tokenizer, "datasets": datasets})

@@ -1,0 +1,256 @@
+"""All file access: local paths and URLs such as `gs://`, through fsspec.
+
+A file is published whole or not at all: written under a temporary name that ends in a
+random suffix and renamed where the store can rename, created in one request where it
+cannot.
+"""
+
+import contextlib
+import glob as globbing
+import io
+import mmap
+import os
+import uuid
+from collections.abc import Iterator
+from typing import IO, Any
+
+import fsspec
+
+from gato.schemas.errors import GatoError, UsageError
+
+TEMPORARY_SUFFIX = ".tmp-"
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` names a file of this machine."""
+    return "://" not in path or path.startswith("file://")
+
+
+def local_path(path: str) -> str:
+    """Returns a local path without its `file://`."""
+    return path.removeprefix("file://")
+
+
+def join(base: str, *parts: str) -> str:
+    """Joins path components; an absolute or URL component replaces what stands before.
+
+    >>> join("gs://bucket/a", "b"), join("raw", "/tmp/x")
+    ('gs://bucket/a/b', '/tmp/x')
+    """
+    for part in parts:
+        if part.startswith("/") or "://" in part:
+            base = part
+        else:
+            base = f"{base.rstrip('/')}/{part}" if base else part
+    return base
+
+
+def _filesystem(path: str) -> tuple[Any, str]:
+    try:
+        filesystem, stripped = fsspec.core.url_to_fs(path)
+    except (ValueError, ImportError) as error:
+        raise UsageError(
+            f"{path!r} is not a local path or a URL of a known store: {error}"
+        ) from error
+    return filesystem, stripped
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is there."""
+    if is_local(path):
+        return os.path.exists(local_path(path))
+    filesystem, stripped = _filesystem(path)
+    return filesystem.exists(stripped)
+
+
+def is_folder(path: str) -> bool:
+    """Whether a folder is there."""
+    if is_local(path):
+        return os.path.isdir(local_path(path))
+    filesystem, stripped = _filesystem(path)
+    return filesystem.isdir(stripped)
+
+
+def size(path: str) -> int:
+    """Returns a file's bytes.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+    """
+    if is_local(path):
+        return os.path.getsize(local_path(path))
+    filesystem, stripped = _filesystem(path)
+    return int(filesystem.size(stripped))
+
+
+def glob(pattern: str) -> list[str]:
+    """Returns the files and folders a pattern matches, sorted, as full paths."""
+    if is_local(pattern):
+        return sorted(globbing.glob(local_path(pattern), recursive=True))
+    filesystem, stripped = _filesystem(pattern)
+    return sorted(
+        filesystem.unstrip_protocol(found) for found in filesystem.glob(stripped)
+    )
+
+
+def list_folder(path: str) -> list[str]:
+    """Returns the names in a folder, sorted; empty if it is not there."""
+    if is_local(path):
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(os.listdir(local_path(path)))
+        return []
+    filesystem, stripped = _filesystem(path)
+    with contextlib.suppress(FileNotFoundError):
+        found = filesystem.ls(stripped, detail=False)
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+    return []
+
+
+def version(path: str) -> tuple[int, str]:
+    """Returns a file's size and what tells its content from an older one.
+
+    The store's checksum or generation where it has one, else the modification time in
+    nanoseconds.
+    """
+    if is_local(path):
+        status = os.stat(local_path(path))
+        return status.st_size, str(status.st_mtime_ns)
+    filesystem, stripped = _filesystem(path)
+    info = filesystem.info(stripped)
+    for key in ("crc32c", "md5Hash", "generation", "etag", "ETag", "mtime", "created"):
+        if info.get(key):
+            return int(info["size"]), str(info[key])
+    raise GatoError(
+        f"{path}: the store gives neither a checksum nor a modification time, so a"
+        " changed source could not be told from an unchanged one."
+    )
+
+
+def open_read(path: str) -> IO[bytes]:
+    """Opens a file for reading, seekable."""
+    if is_local(path):
+        return open(local_path(path), "rb")
+    filesystem, stripped = _filesystem(path)
+    return filesystem.open(stripped, "rb")
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns a file's content."""
+    with open_read(path) as file:
+        return file.read()
+
+
+class _Counting(io.RawIOBase):
+    """Passes writes on and knows the position, which some stores' files do not."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._file.write(data)
+        self._position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._position
+
+
+@contextlib.contextmanager
+def open_atomic(path: str) -> Iterator[IO[bytes]]:
+    """Opens a file for writing that appears under its name only when all went well."""
+    if is_local(path):
+        final = local_path(path)
+        os.makedirs(os.path.dirname(final) or ".", exist_ok=True)
+        temporary = f"{final}{TEMPORARY_SUFFIX}{uuid.uuid4().hex[:12]}"
+        try:
+            with open(temporary, "wb", buffering=1 << 20) as file:
+                yield file
+            os.replace(temporary, final)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(temporary)
+            raise
+        return
+    filesystem, stripped = _filesystem(path)
+    file = filesystem.open(stripped, "wb", autocommit=False)
+    try:
+        yield _Counting(file)  # type: ignore[misc]
+    except BaseException:
+        # Closing publishes even while unwinding, so discard first.
+        file.closed = True
+        with contextlib.suppress(Exception):
+            file.discard()
+        raise
+    file.close()
+    file.commit()
+
+
+def write_atomic(path: str, data: bytes) -> None:
+    """Writes a whole file that appears under its name only when all is written."""
+    with open_atomic(path) as file:
+        file.write(data)
+
+
+def remove(path: str) -> None:
+    """Removes a file if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        if is_local(path):
+            os.remove(local_path(path))
+        else:
+            filesystem, stripped = _filesystem(path)
+            filesystem.rm_file(stripped)
+
+
+def remove_folder(path: str) -> None:
+    """Removes a folder and all below it, if it is there."""
+    filesystem, stripped = _filesystem(path)
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.rm(stripped, recursive=True)
+
+
+class RangeReader:
+    """Reads byte ranges of one file: mapped if it is local, fetched together if not."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._map: memoryview | None = None
+        if is_local(path):
+            with open(local_path(path), "rb") as file:
+                length = os.fstat(file.fileno()).st_size
+                mapped = (
+                    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    if length
+                    else b""
+                )
+            self._map = memoryview(mapped)
+        else:
+            self._filesystem, self._stripped = _filesystem(path)
+
+    def read(self, ranges: list[tuple[int, int]]) -> list[bytes | memoryview]:
+        """Returns the bytes of each `[start, stop)`.
+
+        Raises:
+            GatoError: If the file ends before a range does.
+        """
+        if self._map is not None:
+            pieces: list[Any] = [self._map[start:stop] for start, stop in ranges]
+        else:
+            starts, stops = zip(*ranges, strict=True) if ranges else ((), ())
+            pieces = self._filesystem.cat_ranges(
+                [self._stripped] * len(ranges), list(starts), list(stops)
+            )
+        for (start, stop), piece in zip(ranges, pieces, strict=True):
+            if isinstance(piece, Exception):
+                raise GatoError(
+                    f"{self.path}: reading bytes {start} to {stop} failed: {piece!r}"
+                ) from piece
+            if len(piece) != stop - start:
+                raise GatoError(
+                    f"{self.path}: bytes {start} to {stop} were asked for, the file gave"
+                    f" {len(piece)}; it is truncated. Build or copy it again."
+                )
+        return pieces
