@@ -22,8 +22,8 @@ def parse_bytes(value: Any) -> Any:
     match = _SIZE.match(value)
     if match is None or match[2] not in _UNITS:
         raise ValueError(
-            f"a size is a number and one of {', '.join(u for u in _UNITS if u)}, such as"
-            f" 128MiB, got {value!r}"
+            f"a size is a number and one of {', '.join(u for u in _UNITS if u)}, such"
+            f" as 128MiB, got {value!r}"
         )
     return int(float(match[1]) * _UNITS[match[2]])
 
@@ -68,7 +68,7 @@ class Tasks(_Model):
 
 
 class Observations(_Model):
-    """Shell patterns of flattened observation keys, and kinds that override inference."""
+    """Shell patterns of flattened observation keys; kinds override inference."""
 
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
@@ -254,7 +254,7 @@ def parse_config(text: str | bytes, path: str) -> BuildConfig:
         UsageError: With every problem, its place, and the nearest known key.
     """
     try:
-        content = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        content = yaml.load(text, _UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not YAML: {error}") from error
     if not isinstance(content, dict):

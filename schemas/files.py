@@ -250,7 +250,7 @@ class RangeReader:
                 ) from piece
             if len(piece) != stop - start:
                 raise GatoError(
-                    f"{self.path}: bytes {start} to {stop} were asked for, the file gave"
-                    f" {len(piece)}; it is truncated. Build or copy it again."
+                    f"{self.path}: bytes {start} to {stop} were asked for, the file"
+                    f" gave {len(piece)}; it is truncated. Build or copy it again."
                 )
         return pieces

@@ -222,8 +222,8 @@ def _load(path: str, model: type[Any]) -> Any:
         data = files.read_bytes(path)
     except FileNotFoundError as error:
         raise GatoError(
-            f"{path}: a finished build has a manifest, and there is none. Run gato-build"
-            " to the end, or check the path."
+            f"{path}: a finished build has a manifest, and there is none. Run"
+            " gato-build to the end, or check the path."
         ) from error
     try:
         content = json.loads(data)

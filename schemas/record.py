@@ -76,7 +76,7 @@ class Row:
 
 
 def token_dtype(vocabulary_size: int) -> str:
-    """Returns the name of the dtype of `tokens`: "uint16", or "int32" if it is large."""
+    """Returns the dtype of `tokens`: "uint16", or "int32" for large vocabularies."""
     return "uint16" if vocabulary_size <= _UINT16_IDS else "int32"
 
 

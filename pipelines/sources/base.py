@@ -60,7 +60,7 @@ class Source(Protocol):
         """Splits a path; of a damaged one, returns one partition, whose read tells.
 
         Raises:
-            UsageError: If the config must say more (such as `document` of a large text).
+            UsageError: If the config must say more (as `document` of a large text).
         """
         ...
 
