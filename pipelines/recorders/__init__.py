@@ -1,0 +1,1 @@
+"""Recorders: raw data made on this machine, in the formats the sources read."""
