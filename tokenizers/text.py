@@ -117,13 +117,13 @@ def _checked_kitoken(processor: Any, model_bytes: bytes) -> Any | None:
         for text in (*_BATTERY, _ROUND_TRIP_TEST, *_own_pieces(processor)):
             if engine.encode(text, False) != processor.encode(text):
                 return None
-    except Exception:  # noqa: BLE001 - whatever it refuses, SentencePiece reads
+    except Exception:  # whatever it refuses, SentencePiece reads
         return None
     return engine
 
 
 def clean(text: str | bytes) -> str:
-    """Returns text as it is encoded: UTF-8, no leading BOM, no trailing NULs.
+    r"""Returns text as it is encoded: UTF-8, no leading BOM, no trailing NULs.
 
     Args:
         text: As a source stored it; NULs pad fixed-width strings.
@@ -131,7 +131,7 @@ def clean(text: str | bytes) -> str:
     Raises:
         QuarantineError: NOT_UTF8.
 
-    >>> clean(b"go\\x00\\x00")
+    >>> clean(b"go\x00\x00")
     'go'
     """
     try:
@@ -257,7 +257,9 @@ class TextTokenizer:
             ValueError: If an id is not a text id.
         """
         numbers = np.asarray(ids, np.int64)
-        if numbers.size and (numbers.min() < 0 or numbers.max() >= self.vocabulary.text):
+        if numbers.size and (
+            numbers.min() < 0 or numbers.max() >= self.vocabulary.text
+        ):
             raise ValueError(
                 f"text ids lie in [0, {self.vocabulary.text}), got {numbers.min()} to"
                 f" {numbers.max()}"
