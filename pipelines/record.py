@@ -25,7 +25,8 @@ def _fractions(text: str) -> tuple[float, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="gato-record", description=__doc__.split("\n")[0]
+        prog="gato-record",
+        description="Records raw data on this machine: episodes, captions, text.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)

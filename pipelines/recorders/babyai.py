@@ -265,7 +265,7 @@ def _show(output: pathlib.Path, recorded: list[tuple[Recipe, Result]]) -> None:
     for column in ("episodes", "solved", "return", "steps", "failed", "steps/s"):
         table.add_column(column, justify="right")
     for recipe, result in recorded:
-        speed = "was there"
+        speed = "ready"
         if result.seconds:
             speed = f"{result.steps / result.seconds:,.0f}"
         table.add_row(

@@ -165,10 +165,12 @@ def _actor(
         plan.looks = 0
         try:
             # Asked even when noise acts: the bot follows what was really done.
-            advice = int(bot.replan(last_action))
+            advice = bot.replan(last_action)
         except (AssertionError, DisappearedBoxError) as error:
             raise BotFailedError(str(error) or "the bot cannot go on") from error
-        return act_randomly(None) if generator.random() < noise else advice
+        if advice is None:
+            raise BotFailedError("the bot has no advice")
+        return act_randomly(None) if generator.random() < noise else int(advice)
 
     return act
 
