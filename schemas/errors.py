@@ -28,6 +28,7 @@ class Reason(enum.StrEnum):
     CORRUPT_EPISODE = "corrupt_episode"
     CORRUPT_FILE = "corrupt_file"
     CORRUPT_IMAGE = "corrupt_image"
+    CORRUPT_RECORD = "corrupt_record"
     DISCRETE_OUT_OF_RANGE = "discrete_out_of_range"
     EMPTY = "empty"
     IMAGE_TOO_LARGE = "image_too_large"

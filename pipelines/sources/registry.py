@@ -1,0 +1,30 @@
+"""Which reader reads which format: one line a format."""
+
+from gato.pipelines.sources.base import Source
+from gato.pipelines.sources.minari import MinariSource
+from gato.pipelines.sources.text import TextSource
+from gato.pipelines.sources.webdataset import WebdatasetSource
+from gato.schemas.errors import UsageError
+
+_SOURCES: dict[str, Source] = {
+    "minari": MinariSource(),
+    "text": TextSource(),
+    "webdataset": WebdatasetSource(),
+}
+
+
+def source_for(format: str) -> Source:
+    """Returns the reader of a format.
+
+    Raises:
+        UsageError: If there is no such reader.
+
+    >>> source_for("minari").items
+    'episodes'
+    """
+    if format not in _SOURCES:
+        raise UsageError(
+            f"a format is one of {', '.join(sorted(_SOURCES))}, got {format!r}. To add"
+            " one, see gato/pipelines/sources/base.py."
+        )
+    return _SOURCES[format]
