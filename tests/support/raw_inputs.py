@@ -31,6 +31,7 @@ import minari
 import numpy as np
 import yaml
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from minari.data_collector import EpisodeBuffer
 from numpy.typing import NDArray
 
@@ -223,7 +224,7 @@ class _SpecOnly(gymnasium.Env):
     """Carries an environment's id into Minari's writer; it cannot be stepped."""
 
     def __init__(self, env_id: str) -> None:
-        self.spec = gymnasium.envs.registration.EnvSpec(env_id)
+        self.spec = EnvSpec(env_id)
 
 
 def _info(values: NDArray[Any], data_format: str) -> NDArray[Any]:
