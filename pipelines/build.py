@@ -1,0 +1,368 @@
+"""`gato-build`: raw episodes and corpora to verified-to-be TFRecord shards.
+
+gato-build --config build.yaml --output shards
+gato-build --config gs://bucket/build.yaml --output gs://bucket/shards \
+    --runner DataflowRunner --project my-project --region us-central1 \
+    --temp_location gs://bucket/tmp --setup_file ./setup.py
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+import rich.console
+import rich.table
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+
+from gato.pipelines import discover, finish, job, progress
+from gato.pipelines.command import run_command
+from gato.schemas import config as configs
+from gato.schemas import files, manifest
+from gato.schemas.errors import GatoError, UsageError
+from gato.schemas.hashing import fingerprint
+from gato.schemas.shards import ShardName
+from gato.tokenizers.text import TextTokenizer
+
+_LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gato-build",
+        description="Tokenizes, plans and assembles the data sets of a build config.",
+        epilog="""examples:
+  gato-build --config configs/demo.yaml --output runs/demo/shards
+  gato-build --config build.yaml --output shards --direct_num_workers 2
+  gato-build --config build.yaml --output shards --datasets babyai --limit 20
+  gato-build --config gs://b/build.yaml --output gs://b/shards \\
+      --runner DataflowRunner --project my-project --region us-central1 \\
+      --temp_location gs://b/tmp --setup_file ./setup.py
+
+Run the same command again after a crash: finished work is not done again. Options that
+are not listed here go to Beam.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, help="the build config, YAML")
+    parser.add_argument("--output", required=True, help="a folder or URL to build into")
+    parser.add_argument(
+        "--datasets", help="build only these of the config's data sets: a,b"
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="for a try: only the first N episodes or documents of each data set",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace finished data sets of another input or config",
+    )
+    parser.add_argument(
+        "--keep_fragments",
+        action="store_true",
+        help="keep what was tokenized, so that a change of prompts, filter or"
+        " sequence_length tokenizes nothing again",
+    )
+    parser.add_argument(
+        "--runner",
+        default="DirectRunner",
+        help="DirectRunner (default: Beam's in-process runner; downloads nothing),"
+        " PrismRunner, FlinkRunner, SparkRunner, DataflowRunner",
+    )
+    return parser
+
+
+def _choose(config: configs.BuildConfig, names: str | None) -> list[configs.Dataset]:
+    if names is None:
+        return list(config.datasets)
+    known = {dataset.name: dataset for dataset in config.datasets}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(
+                f"--datasets names data sets of the config, which has"
+                f" {', '.join(known)}; got {name!r}."
+            )
+    return [dataset for dataset in config.datasets if dataset.name in wanted]
+
+
+def prepare(
+    arguments: argparse.Namespace, console: rich.console.Console
+) -> tuple[job.BuildJob, list[str]]:
+    """Reads config and tokenizer, finds the input, and settles what is to be done.
+
+    Returns:
+        The job, whose data sets are those not finished yet, and the finished ones.
+
+    Raises:
+        UsageError: If config, input or output do not allow a build.
+    """
+    resolved = configs.load_config(arguments.config)
+    written = configs.parse_config(files.read_bytes(arguments.config), arguments.config)
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UsageError(f"--limit is at least 1, got {arguments.limit}.")
+    chosen = _choose(resolved, arguments.datasets)
+    if not files.exists(resolved.text_tokenizer):
+        raise UsageError(
+            f"{arguments.config}: text_tokenizer: no such SentencePiece model"
+            f" {resolved.text_tokenizer!r}. Paths are relative to the config's folder."
+        )
+    tokenizer = TextTokenizer.load(resolved.text_tokenizer)
+    if not tokenizer.round_trips:
+        console.print(
+            f"[yellow]warning[/] {resolved.text_tokenizer}: decode(encode(x)) is not x"
+            " on a test string; texts cannot be read back exactly from the tokens."
+        )
+    vocabulary = tokenizer.vocabulary.info()
+    as_written = {dataset.name: dataset for dataset in written.datasets}
+    jobs, finished, stale = {}, [], []
+    names = [dataset.name for dataset in chosen]
+    for dataset in written.datasets:
+        other = None if dataset.name in names else _standing(arguments, dataset.name)
+        if other is not None:
+            _check_other(arguments, other, written, vocabulary)
+    for dataset in chosen:
+        paths = tuple(discover.expand(dataset))
+        digest = finish.manifest_fingerprint(
+            as_written[dataset.name],
+            written,
+            [(path.relative_path, path.identity) for path in paths],
+            vocabulary.sentencepiece_sha256,
+            arguments.limit,
+        )
+        standing = _standing(arguments, dataset.name)
+        if standing is not None and standing.fingerprint == digest:
+            finished.append(dataset.name)
+            continue
+        if standing is not None:
+            stale.append(standing)
+            if not arguments.overwrite:
+                raise UsageError(
+                    f"{arguments.output}/{dataset.name}: a finished build of other input"
+                    f" or config stands here (fingerprint {standing.fingerprint[:12]},"
+                    f" this one is {digest[:12]}). Use another --output, or --overwrite"
+                    " to replace it."
+                )
+        jobs[dataset.name] = job.DatasetJob(
+            dataset=as_written[dataset.name], fingerprint=digest, paths=paths
+        )
+    prepared = job.BuildJob(
+        output=arguments.output,
+        config=written,
+        config_fingerprint=fingerprint(written.model_dump_json()),
+        vocabulary=vocabulary,
+        limit=arguments.limit,
+        keep_fragments=arguments.keep_fragments,
+        attempt=uuid.uuid4().hex,
+        progress_port=None,
+        datasets=jobs,
+    )
+    for standing in stale:
+        _clear(arguments.output, standing)
+    if jobs:
+        _begin(prepared, tokenizer.model_bytes)
+    return prepared, finished
+
+
+def _standing(
+    arguments: argparse.Namespace, name: str
+) -> manifest.DatasetManifest | None:
+    """Returns the manifest of a finished data set in the output, if there is one."""
+    folder = files.join(arguments.output, name)
+    if not files.exists(files.join(folder, manifest.MANIFEST_NAME)):
+        return None
+    return manifest.load_dataset_manifest(folder)
+
+
+def _check_other(
+    arguments: argparse.Namespace,
+    standing: manifest.DatasetManifest,
+    config: configs.BuildConfig,
+    vocabulary: manifest.VocabularyInfo,
+) -> None:
+    """Refuses an output whose other data sets speak another vocabulary or L."""
+    length = config.sequence_length
+    if standing.vocabulary == vocabulary and standing.sequence_length == length:
+        return
+    raise UsageError(
+        f"{arguments.output}: the data sets of one output share text tokenizer and"
+        f" sequence length; {standing.dataset!r} stands there with"
+        f" {standing.sequence_length} slots and the SentencePiece model of sha256"
+        f" {standing.vocabulary.sentencepiece_sha256[:12]}, the config says {length} and"
+        f" {vocabulary.sentencepiece_sha256[:12]}. Use another --output, or build it"
+        " again with --overwrite."
+    )
+
+
+def _clear(output: str, standing: manifest.DatasetManifest) -> None:
+    """Removes a finished data set, manifests first: without them nothing counts."""
+    folder = files.join(output, standing.dataset)
+    files.remove(files.join(output, manifest.MANIFEST_NAME))
+    files.remove(files.join(folder, manifest.MANIFEST_NAME))
+    for split in standing.splits.values():
+        for shard in split.shards:
+            parsed = ShardName.parse(shard.name)
+            if parsed is not None:
+                for part in (shard.name, parsed.index_name, parsed.summary_name):
+                    files.remove(files.join(folder, part))
+    for part in (manifest.QUARANTINE_NAME, manifest.DEMONSTRATIONS_NAME):
+        files.remove(files.join(folder, part))
+
+
+def _begin(prepared: job.BuildJob, model_bytes: bytes) -> None:
+    try:
+        files.write_atomic(prepared.tokenizer_path, model_bytes)
+        files.write_atomic(
+            files.join(prepared.output, manifest.ATTEMPT_NAME),
+            prepared.attempt.encode(),
+        )
+    except OSError as error:
+        raise UsageError(
+            f"--output {prepared.output}: cannot be written to: {error}."
+        ) from error
+    for name in prepared.datasets:
+        files.remove(files.join(prepared.folder(name), finish.FAILURE_NAME))
+
+
+def _pipeline_options(
+    arguments: argparse.Namespace, rest: Sequence[str]
+) -> tuple[str, PipelineOptions]:
+    """Returns the runner to use and Beam's options.
+
+    Beam's DirectRunner tries to download another engine, so it means the in-process
+    runner here, with processes when there are several workers.
+    """
+    options = list(rest)
+    runner = arguments.runner
+    if runner in _LOCAL_RUNNERS:
+        runner = "FnApiRunner"
+        workers = argparse.ArgumentParser(add_help=False)
+        workers.add_argument("--direct_num_workers", type=int, default=1)
+        if workers.parse_known_args(options)[0].direct_num_workers != 1:
+            options.append("--direct_running_mode=multi_processing")
+    return runner, PipelineOptions([f"--runner={runner}", *options])
+
+
+def _run_job(
+    prepared: job.BuildJob,
+    arguments: argparse.Namespace,
+    rest: Sequence[str],
+    console: rich.console.Console,
+) -> bool:
+    """Runs the job; returns whether it is over (a cluster may only have taken it)."""
+    runner, options = _pipeline_options(arguments, rest)
+    local = runner == "FnApiRunner"
+    total = sum(p.num_bytes for d in prepared.datasets.values() for p in d.paths)
+    if local:
+        with progress.Display(total, console) as display:
+            watched = dataclasses.replace(prepared, progress_port=display.port)
+            _submit(watched, runner, options).wait_until_finish()
+        return True
+    result = _submit(prepared, runner, options)
+    if options.get_all_options().get("template_location"):
+        console.print("The template is written; launch it to build.")
+        return False
+    state = result.wait_until_finish()
+    if state != PipelineState.DONE:
+        raise GatoError(
+            f"the {runner} job ended in state {state}; its log says why. Run the same"
+            " command again to go on where it stopped."
+        )
+    return True
+
+
+def _submit(prepared: job.BuildJob, runner: str, options: PipelineOptions) -> Any:
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    _ = pipeline | "BuildShards" >> job.BuildShards(prepared)
+    return pipeline.run()
+
+
+def _failures(prepared: job.BuildJob) -> list[str]:
+    """Returns why data sets were not assembled."""
+    failures = []
+    for name in prepared.datasets:
+        path = files.join(prepared.folder(name), finish.FAILURE_NAME)
+        if files.exists(path):
+            failures.append(json.loads(files.read_bytes(path))["failure"])
+        elif not files.exists(
+            files.join(prepared.folder(name), manifest.MANIFEST_NAME)
+        ):
+            failures.append(
+                f"{name}: the job ended without a manifest. Run the same command again."
+            )
+    return failures
+
+
+def _summarize(
+    prepared: job.BuildJob, finished: Sequence[str], console: rich.console.Console
+) -> None:
+    table = rich.table.Table(title=f"{prepared.output}", title_justify="left")
+    for title in ("data set", "read", "kept", "low return", "quarantined", "windows"):
+        table.add_column(title, justify="left" if title == "data set" else "right")
+    for title in ("prompted", "rows", "tokens", "padding (floor)", "shards"):
+        table.add_column(title, justify="right")
+    for dataset in prepared.config.datasets:
+        folder = prepared.folder(dataset.name)
+        if not files.exists(files.join(folder, manifest.MANIFEST_NAME)):
+            continue
+        m = manifest.load_dataset_manifest(folder)
+        accounts = m.accounts
+        slots = m.rows * m.sequence_length
+        padding = m.tokens.padding / slots if slots else 0.0
+        table.add_row(
+            dataset.name + (" (finished before)" if dataset.name in finished else ""),
+            f"{accounts.read:,}",
+            f"{accounts.kept:,}",
+            f"{accounts.low_return:,}",
+            f"{sum(accounts.quarantined.values()):,}",
+            f"{m.prompts.windows:,}" if m.episodes else "-",
+            f"{m.prompts.prompted:,}" if m.episodes else "-",
+            f"{m.rows:,}",
+            f"{slots - m.tokens.padding:,}",
+            f"{padding:.1%} ({m.padding_floor:.1%})",
+            f"{sum(len(split.shards) for split in m.splits.values()):,}",
+        )
+    console.print(table)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Builds; returns the exit code.
+
+    Raises:
+        GatoError: If it cannot.
+    """
+    arguments, rest = _parser().parse_known_args(argv)
+    console = rich.console.Console(stderr=True)
+    begin = time.monotonic()
+    prepared, finished = prepare(arguments, console)
+    for name in finished:
+        console.print(f"{name}: finished before, with the same input and config.")
+    if prepared.datasets and not _run_job(prepared, arguments, rest, console):
+        return 0
+    failures = _failures(prepared)
+    _summarize(prepared, finished, console)
+    for failure in failures:
+        console.print(f"[red]failed[/] {failure}", soft_wrap=True, highlight=False)
+    files.remove(files.join(prepared.output, manifest.ATTEMPT_NAME))
+    seconds = time.monotonic() - begin
+    console.print(
+        f"gato-build took {seconds:,.1f} s. Next: gato-verify {arguments.output}"
+    )
+    return 1 if failures else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `gato-build`."""
+    return run_command(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

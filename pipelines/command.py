@@ -1,0 +1,41 @@
+"""How a command ends: an exit code and a message, never a traceback of bad input."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from gato.schemas.errors import GatoError
+
+# Beam appends where an exception was raised, and other processes send it as text.
+_BEAM_NOTE = re.compile(r"\s*\[while running .*", re.DOTALL)
+_REMOTE = re.compile(
+    r"gato\.schemas\.(?:errors|tfrecord)\.\w+Error: (.*?)\n*(?:\[|$)", re.DOTALL
+)
+
+
+def run_command(
+    run: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
+) -> int:
+    """Runs a command and turns what the user can mend into a message.
+
+    Returns:
+        0 if all is well, 1 for a failure, 2 for wrong usage, 130 when interrupted.
+    """
+    try:
+        return run(argv)
+    except GatoError as error:
+        return _fail(_BEAM_NOTE.sub("", str(error)), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; run the same command again to go on.", 130)
+    except OSError as error:
+        return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+    except RuntimeError as error:
+        match = _REMOTE.search(str(error))
+        if match is None:
+            raise
+        return _fail(_BEAM_NOTE.sub("", match[1]), 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

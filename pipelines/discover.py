@@ -1,0 +1,109 @@
+"""What a build reads: globs to sorted paths with the identity of their bytes."""
+
+import concurrent.futures
+import dataclasses
+import re
+from collections.abc import Iterator
+
+from gato.pipelines.sources.base import Source
+from gato.pipelines.sources.registry import source_for
+from gato.schemas import files
+from gato.schemas.config import Dataset
+from gato.schemas.errors import UsageError
+from gato.schemas.hashing import fingerprint
+
+_WILDCARD = re.compile(r"[*?\[]")
+_THREADS = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourcePath:
+    """One path that a data set's globs matched.
+
+    Attributes:
+        dataset: The data set's name.
+        index: Its place among the data set's sorted paths.
+        path: Full path or URL.
+        relative_path: Relative to the glob's fixed part.
+        identity: Fingerprint of the sizes and versions of the files it is made of.
+        num_bytes: Their bytes.
+    """
+
+    dataset: str
+    index: int
+    path: str
+    relative_path: str
+    identity: str
+    num_bytes: int
+
+
+def fixed_part(pattern: str) -> str:
+    """Returns the folder of a glob before its first wildcard.
+
+    >>> fixed_part("raw/a/*/x-*.tar"), fixed_part("raw/a/b.txt")
+    ('raw/a', 'raw/a')
+    """
+    match = _WILDCARD.search(pattern)
+    head = pattern[: match.start()] if match else pattern.rstrip("/")
+    return head.rpartition("/")[0]
+
+
+def expand(dataset: Dataset) -> list[SourcePath]:
+    """Returns the data set's paths, sorted by relative path.
+
+    Raises:
+        UsageError: If a pattern matches nothing, or two paths share a relative path.
+    """
+    found: dict[str, str] = {}
+    for pattern in dataset.paths:
+        matches = files.glob(pattern)
+        if not matches:
+            raise UsageError(_no_match(dataset, pattern))
+        base = fixed_part(pattern)
+        for path in matches:
+            relative = path.removeprefix(base).lstrip("/") if base else path
+            other = found.setdefault(relative, path)
+            if other != path:
+                raise UsageError(
+                    f"datasets.{dataset.name}.paths: ids are relative to the fixed part"
+                    f" of each glob, and {other!r} and {path!r} are both {relative!r}."
+                    " Use one glob from a folder above both."
+                )
+    source = source_for(dataset.format)
+    ordered = sorted(found.items())
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        members = pool.map(lambda item: list(_members(item[1], source)), ordered)
+        return [
+            SourcePath(
+                dataset=dataset.name,
+                index=index,
+                path=path,
+                relative_path=relative,
+                identity=fingerprint(*(f"{n}\0{s}\0{v}" for n, s, v in versions)),
+                num_bytes=sum(size for _, size, _ in versions),
+            )
+            for index, ((relative, path), versions) in enumerate(
+                zip(ordered, members, strict=True)
+            )
+        ]
+
+
+def _members(path: str, source: Source) -> Iterator[tuple[str, int, str]]:
+    for member in source.files(path):
+        size, version = files.version(member)
+        yield member.removeprefix(path), size, version
+
+
+def _no_match(dataset: Dataset, pattern: str) -> str:
+    folder = fixed_part(pattern) or "."
+    names = files.list_folder(folder)
+    if names:
+        holds = f"the folder {folder!r} holds {len(names)} entries, first {names[0]!r}"
+    elif files.exists(folder):
+        holds = f"the folder {folder!r} is empty"
+    else:
+        holds = f"the folder {folder!r} does not exist"
+    return (
+        f"datasets.{dataset.name}.paths: nothing matches {pattern!r}; {holds}. Paths are"
+        " relative to the config's folder."
+    )

@@ -1,0 +1,353 @@
+"""The plan: windows, prompts and shards, as columns (design.md section 2).
+
+What crosses a shuffle is a block of up to 4,096 windows: one NumPy record each, with
+fragments named once a block. Never a payload.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gato.pipelines.decide import ItemBlock, Status, TaskDecision, classify
+from gato.pipelines.fragment import Footer, FragmentRef
+from gato.schemas.config import BuildConfig, Dataset
+from gato.schemas.hashing import keyed_hash
+from gato.schemas.shards import SPLITS
+from gato.tokenizers.windows import (
+    PromptRule,
+    choose_provider,
+    cut_prompt,
+    cut_windows,
+)
+
+BLOCK_WINDOWS = 4096
+BUCKET_EPISODES = 8192
+# Bytes of a slot in a record (token, kind, mask, segment, position), and of the rest.
+SLOT_BYTES = 7
+RECORD_BYTES = 300
+
+# What became of a window's prompt.
+NOT_WANTED, TAIL, UNIFORM, NO_PROVIDER, NO_FIT, NO_ROOM = range(6)
+
+WINDOW = np.dtype(
+    [
+        ("hash", "<u8"),  # decides shard and order
+        ("fragment", "<i4"),  # place in the block's fragments
+        ("row", "<i4"),
+        ("index", "<i4"),  # k
+        ("first", "<i4"),  # first timestep, or slot of a text
+        ("count", "<i4"),
+        ("slots", "<i4"),
+        ("image_bytes", "<i8"),
+        ("split", "u1"),
+        ("prompt", "u1"),
+        ("prompt_fragment", "<i4"),
+        ("prompt_row", "<i4"),
+        ("prompt_first", "<i4"),
+        ("prompt_count", "<i4"),
+        ("prompt_slots", "<i4"),
+        ("prompt_image_bytes", "<i8"),
+    ]
+)
+_NO_PROMPT = (0, 0, 0, 0, 0, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class WindowBlock:
+    """Windows with the fragments they point into.
+
+    Attributes:
+        fragments: Paths of fragments.
+        windows: `WINDOW` records.
+    """
+
+    fragments: list[str]
+    windows: NDArray[np.void]
+
+    def take(self, chosen: NDArray[np.generic]) -> "WindowBlock":
+        """Returns the block of the chosen windows, with only their fragments."""
+        windows = self.windows[chosen]
+        used = np.union1d(windows["fragment"], windows["prompt_fragment"])
+        windows["fragment"] = np.searchsorted(used, windows["fragment"])
+        windows["prompt_fragment"] = np.searchsorted(used, windows["prompt_fragment"])
+        return WindowBlock(fragments=[self.fragments[i] for i in used], windows=windows)
+
+
+NO_WINDOWS = WindowBlock(fragments=[], windows=np.zeros(0, WINDOW))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class EpisodeBlock:
+    """Kept episodes of one fragment that share task, agent and bucket.
+
+    Attributes:
+        ref: The fragment.
+        rows: int32 [n], rows of the footer.
+        episode_ids: [n].
+        train: bool [n].
+        run_steps: Run-length coded timesteps, [n] lists.
+        run_slots: Slots of each run, [n] lists.
+        image_bytes: Bytes of each image, [n] lists.
+    """
+
+    ref: FragmentRef
+    rows: NDArray[np.int32]
+    episode_ids: list[str]
+    train: NDArray[np.bool_]
+    run_steps: list[list[int]]
+    run_slots: list[list[int]]
+    image_bytes: list[list[int]]
+
+
+def kept_episodes(
+    block: ItemBlock, footer: Footer, decision: TaskDecision, config: BuildConfig
+) -> Iterator[tuple[int, EpisodeBlock]]:
+    """Yields (bucket, kept episodes) of a fragment's block.
+
+    A bucket holds about 8,192 episodes, so that a provider can be chosen among all of
+    them in one worker.
+    """
+    kept = np.flatnonzero(classify(block, decision) == Status.KEPT)
+    total = decision.kept_by_agent.get(block.agent, 0)
+    num_buckets = max(1, math.ceil(total / BUCKET_EPISODES))
+    ids = [footer.column("item_id")[row] for row in block.rows[kept]]
+    buckets = np.array(
+        [keyed_hash(config.seed, "bucket", i) % num_buckets for i in ids], np.int64
+    )
+    for bucket in np.unique(buckets):
+        places = np.flatnonzero(buckets == bucket)
+        rows = block.rows[kept[places]]
+
+        def lists(name: str, rows: NDArray[np.int32] = rows) -> list[list[int]]:
+            return [footer.column(name)[row] for row in rows]
+
+        yield (
+            int(bucket),
+            EpisodeBlock(
+                ref=block.ref,
+                rows=rows,
+                episode_ids=[ids[place] for place in places],
+                train=block.train[kept[places]],
+                run_steps=lists("run_steps"),
+                run_slots=lists("run_slots"),
+                image_bytes=lists("image_bytes"),
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Episode:
+    episode_id: str
+    fragment: int
+    row: int
+    train: bool
+    cumulative_slots: Sequence[int]
+    cumulative_image_bytes: Sequence[int] | None
+
+    def slots(self, first: int, count: int) -> int:
+        return self.cumulative_slots[first + count] - self.cumulative_slots[first]
+
+    def image_bytes(self, first: int, count: int) -> int:
+        if self.cumulative_image_bytes is None:
+            return 0
+        totals = self.cumulative_image_bytes
+        return totals[first + count] - totals[first]
+
+
+def _episodes(blocks: Sequence[EpisodeBlock]) -> Iterator[_Episode]:
+    for fragment, block in enumerate(blocks):
+        for place, episode_id in enumerate(block.episode_ids):
+            steps, slots = block.run_steps[place], block.run_slots[place]
+            if len(steps) == 1:
+                ends: Sequence[int] = range(0, steps[0] * slots[0] + 1, slots[0])
+            else:
+                ends = np.cumsum(np.insert(np.repeat(slots, steps), 0, 0)).tolist()
+            image_ends = None
+            if sizes := block.image_bytes[place]:
+                per_step = np.array(sizes, np.int64).reshape(len(ends) - 1, -1).sum(1)
+                image_ends = np.cumsum(np.insert(per_step, 0, 0)).tolist()
+            yield _Episode(
+                episode_id,
+                fragment,
+                int(block.rows[place]),
+                bool(block.train[place]),
+                ends,
+                image_ends,
+            )
+
+
+def plan_bucket(
+    blocks: Sequence[EpisodeBlock], config: BuildConfig
+) -> Iterator[WindowBlock]:
+    """Yields the windows of all episodes of one bucket of one (task, agent).
+
+    The same for any order of `blocks`: episodes are taken in order of their ids.
+    """
+    blocks = sorted(blocks, key=lambda b: (b.ref.file_index, b.ref.part))
+    episodes = sorted(_episodes(blocks), key=lambda episode: episode.episode_id)
+    providers = [episode for episode in episodes if episode.train]
+    places = {episode.episode_id: i for i, episode in enumerate(providers)}
+    rule = prompt_rule(config)
+    records = [
+        record
+        for episode in episodes
+        for record in _windows(episode, providers, places.get(episode.episode_id), rule)
+    ]
+    yield from _as_blocks(records, [block.ref.path for block in blocks], config)
+
+
+def prompt_rule(config: BuildConfig) -> PromptRule:
+    """Returns the prompt settings of a build config."""
+    return PromptRule(
+        seed=config.seed,
+        sequence_length=config.sequence_length,
+        fraction=config.prompts.fraction,
+        tail_fraction=config.prompts.tail_fraction,
+        max_tokens=config.prompts.max_tokens,
+    )
+
+
+def _windows(
+    episode: _Episode,
+    providers: Sequence[_Episode],
+    own_place: int | None,
+    rule: PromptRule,
+) -> Iterator[tuple[int, ...]]:
+    for window in cut_windows(episode.cumulative_slots, episode.episode_id, rule):
+        outcome, prompt_fields = NOT_WANTED, _NO_PROMPT
+        if window.wants_prompt:
+            chosen = choose_provider(
+                len(providers), own_place, episode.episode_id, window.index, rule.seed
+            )
+            if not window.has_room:
+                outcome = NO_ROOM
+            elif chosen is None:
+                outcome = NO_PROVIDER
+            else:
+                provider = providers[chosen]
+                prompt = cut_prompt(
+                    provider.cumulative_slots, episode.episode_id, window.index, rule
+                )
+                outcome = NO_FIT
+                if prompt is not None:
+                    outcome = TAIL if prompt.mode == "tail" else UNIFORM
+                    run = (prompt.first_step, prompt.num_steps)
+                    prompt_fields = (
+                        provider.fragment,
+                        provider.row,
+                        *run,
+                        provider.slots(*run),
+                        provider.image_bytes(*run),
+                    )
+        run = (window.first_step, window.num_steps)
+        yield (
+            keyed_hash(rule.seed, "shard", episode.episode_id, window.index),
+            episode.fragment,
+            episode.row,
+            window.index,
+            *run,
+            episode.slots(*run),
+            episode.image_bytes(*run),
+            0 if episode.train else 1,
+            outcome,
+            *prompt_fields,
+        )
+
+
+def plan_documents(
+    block: ItemBlock, footer: Footer, decision: TaskDecision, config: BuildConfig
+) -> Iterator[WindowBlock]:
+    """Yields the windows of a fragment's documents.
+
+    A text is cut at multiples of L from its start; a pair or question is one window.
+    """
+    kept = np.flatnonzero(classify(block, decision) == Status.KEPT)
+    length, records = config.sequence_length, []
+    for place in kept:
+        row = int(block.rows[place])
+        slots = footer.column("num_slots")[row]
+        image_bytes = sum(footer.column("image_bytes")[row])
+        item_id = footer.column("item_id")[row]
+        split = 0 if block.train[place] else 1
+        # A text's pieces are counted in slots, a pair is its one timestep.
+        pieces = [(0, 1, slots)]
+        if not image_bytes:
+            starts = range(0, slots, length)
+            pieces = [(at, n, n) for at in starts for n in (min(length, slots - at),)]
+        for index, piece in enumerate(pieces):
+            shard_hash = keyed_hash(config.seed, "shard", item_id, index)
+            body = (shard_hash, 0, row, index, *piece, image_bytes, split, NOT_WANTED)
+            records.append((*body, *_NO_PROMPT))
+    yield from _as_blocks(records, [block.ref.path], config)
+
+
+def _as_blocks(
+    records: list[tuple[int, ...]], fragments: list[str], config: BuildConfig
+) -> Iterator[WindowBlock]:
+    windows = np.array(records, WINDOW)
+    if config.shuffle_block:
+        windows = _hash_by_block(windows, config.shuffle_block)
+    for start in range(0, len(windows), BLOCK_WINDOWS):
+        block = WindowBlock(fragments=fragments, windows=windows)
+        yield block.take(np.arange(start, min(start + BLOCK_WINDOWS, len(windows))))
+
+
+def window_bytes(windows: NDArray[np.void]) -> NDArray[np.int64]:
+    """Returns the estimated bytes of each window in a shard, prompt included."""
+    slots = windows["slots"].astype(np.int64) + windows["prompt_slots"]
+    images = windows["image_bytes"] + windows["prompt_image_bytes"]
+    return SLOT_BYTES * slots + images + RECORD_BYTES
+
+
+def _hash_by_block(windows: NDArray[np.void], block_bytes: int) -> NDArray[np.void]:
+    """Gives runs of one fragment's windows, up to so many bytes, one hash."""
+    order = np.lexsort(
+        (windows["index"], windows["row"], windows["fragment"], windows["split"])
+    )
+    windows = windows[order]
+    sizes = window_bytes(windows)
+    block_hash, room, previous = np.uint64(0), 0, (-1, -1)
+    for place in range(len(windows)):
+        owner = (int(windows["split"][place]), int(windows["fragment"][place]))
+        if owner != previous or sizes[place] > room:
+            block_hash, room, previous = windows["hash"][place], block_bytes, owner
+        windows["hash"][place] = block_hash
+        room -= int(sizes[place])
+    return windows
+
+
+def split_bytes(block: WindowBlock) -> list[tuple[str, int]]:
+    """Returns (split, estimated bytes) of a block's windows."""
+    sizes = window_bytes(block.windows)
+    return [
+        (name, int(sizes[block.windows["split"] == code].sum()))
+        for code, name in enumerate(SPLITS)
+    ]
+
+
+def num_shards(
+    split: str, total_bytes: int, dataset: Dataset, config: BuildConfig
+) -> int:
+    """Returns how many shards a split gets."""
+    if split == SPLITS[0] and dataset.num_shards is not None:
+        return dataset.num_shards
+    return max(1, math.ceil(total_bytes / config.shard_bytes))
+
+
+def assign_shards(
+    block: WindowBlock, shards: dict[str, int]
+) -> Iterator[tuple[str, int, WindowBlock]]:
+    """Yields (split, shard, windows) of a block.
+
+    Args:
+        block: Windows.
+        shards: Number of shards of each split.
+    """
+    for code, name in enumerate(SPLITS):
+        places = np.flatnonzero(block.windows["split"] == code)
+        shard = block.windows["hash"][places] % np.uint64(shards[name])
+        for index in np.unique(shard):
+            yield name, int(index), block.take(places[shard == index])
