@@ -198,6 +198,8 @@ def minari_episodes(
     """Yields every episode of the data set's Minari folders."""
     tokenizer = EpisodeTokenizer(config, dataset, vocab)
     for path in matches(folder, dataset):
+        if path.name == "namespace_metadata.json":  # Minari's own, beside data sets
+            continue
         stored = minari.MinariDataset(path / "data")
         task = dataset["task"] or (
             stored.env_spec.id if stored.env_spec else stored.id.rsplit("/", 1)[0]
