@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line.encode(errors="backslashreplace").decode())
     print(text)
     if problems.total:
-        print(f"NOT VERIFIED: {problems.total} disagreements", file=sys.stderr)
+        print(f"NOT VERIFIED; disagreements: {problems.total}", file=sys.stderr)
         return 1
     print("verified: every byte read, the manifest holds")
     return 0

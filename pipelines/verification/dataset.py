@@ -100,7 +100,8 @@ def check_batch(
         rows.check_timesteps(batch, segments, context, problems)
     else:
         rows.check_documents(batch, segments, problems)
-    images.check_images(batch, segments, problems, pool)
+    if images.check_images(batch, segments, problems, pool) and not context.control:
+        images.check_pairs(batch, segments, problems)
     return batch, segments, clamped
 
 

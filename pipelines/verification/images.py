@@ -99,10 +99,28 @@ def _check_one(job: tuple[bytes, int, int, int]) -> str | None:
     return check_image(*job)
 
 
+def check_pairs(batch: Batch, segments: BatchSegments, problems: Problems) -> None:
+    """Checks that no two pairs of one image share a segment."""
+    for entry in segments.table[segments.table["num_items"] > 1]:
+        row = batch.rows[entry["row"]]
+        first = row.image_info[:, 0]
+        stop = entry["start"] + entry["length"]
+        inside = np.flatnonzero((first >= entry["start"]) & (first < stop))
+        if len({row.images[index] for index in inside}) < len(inside):
+            law = "two pairs of one image never share a segment"
+            place = f"{batch.place(entry['row'])} segment {entry['number']}"
+            problems.add(batch.file, law, law=law, place=place)
+
+
 def check_images(
     batch: Batch, segments: BatchSegments, problems: Problems, pool: Executor
-) -> None:
-    """Checks layout and bytes of every image of a batch."""
+) -> bool:
+    """Checks layout and bytes of every image of a batch.
+
+    Returns:
+        Whether the layout holds in every row.
+    """
+    sound = True
     has_slots = (batch.kind == Kind.IMAGE).any(axis=1)
     starts = np.append(segments.table["start"], -1).astype(np.int64)
     jobs: list[tuple[bytes, int, int, int]] = []
@@ -112,6 +130,7 @@ def check_images(
             continue
         wrong = check_layout(row, starts[segments.of_slot[index]])
         if wrong is not None:
+            sound = False
             place = batch.place(index)
             problems.add(batch.file, wrong, law="layout", place=place)
             continue
@@ -130,3 +149,4 @@ def check_images(
                 law="image",
                 place=batch.place(index, slot),
             )
+    return sound

@@ -106,7 +106,10 @@ def check_segments(
         if not sound[row]:
             continue
         try:
-            found, further = parse_segments(batch.rows[row].provenance, context, index)
+            source = batch.rows[row]
+            found, further = parse_segments(
+                source.provenance, context, index, bool(source.images)
+            )
             _check_against_slots(found, int(numbers), int(used), segment[row])
         except ValueError as error:
             sound[row] = False

@@ -123,7 +123,9 @@ def split_piece(document_id: str) -> tuple[str, int]:
     return document_id, -1
 
 
-def _document_segment(entry: dict[str, Any], context: Context) -> list[tuple[int, ...]]:
+def _document_segment(
+    entry: dict[str, Any], context: Context, has_images: bool
+) -> list[tuple[int, ...]]:
     if context.control:
         raise ValueError("a data set of episodes has no documents")
     documents = entry.get("documents")
@@ -135,13 +137,14 @@ def _document_segment(entry: dict[str, Any], context: Context) -> list[tuple[int
         raise ValueError(f"documents must be a list of ids, got {documents!r:.80}")
     rows = []
     for document in documents:
-        stem, piece = split_piece(document)
+        # Only texts are cut, so a pair's id may end in `#k` of its own.
+        stem, piece = (document, -1) if has_images else split_piece(document)
         rows.append((-1, -1, hash_id(stem), piece, 0, 0, len(documents)) + (0,) * 5)
     return rows
 
 
 def parse_segments(
-    provenance: Any, context: Context, task_index: dict[str, int]
+    provenance: Any, context: Context, task_index: dict[str, int], has_images: bool
 ) -> tuple[list[tuple[Any, ...]], list[tuple[int, ...]]]:
     """Returns the segments of a row and, for documents, every further document.
 
@@ -173,7 +176,7 @@ def parse_segments(
             if control:
                 rest = _control_segment(entry, context, task_index)
             else:
-                rest, *_ = rows = _document_segment(entry, context)
+                rest, *_ = rows = _document_segment(entry, context, has_images)
                 documents += [(number, *row) for row in rows]
             segments.append((number, control, start, length, *rest))
         except ValueError as error:

@@ -288,10 +288,16 @@ def check_demonstrations(
     for law, broken in laws:
         for segment in segments[broken]:
             problems.add(file, f"{law}, got another", law=law, place=_place(segment))
+    begun = windows[windows["control"] & (windows["first_step"] == 0)]
+    episodes = np.bincount(
+        begun["task"][begun["split"] == 0], minlength=len(context.tasks)
+    )
+    wanted = np.minimum(episodes, MAX_DEMONSTRATIONS)
     per_task = np.bincount(segments["task"], minlength=len(context.tasks))
-    for task in np.flatnonzero(per_task > MAX_DEMONSTRATIONS):
+    for task in np.flatnonzero(per_task != wanted):
         problems.add(
             file,
-            f"a task has at most {MAX_DEMONSTRATIONS} demonstrations,"
-            f" {context.tasks[task]!r} has {per_task[task]}",
+            f"a task has demonstrations of its {wanted[task]} best training episodes"
+            f" (at most {MAX_DEMONSTRATIONS}), {context.tasks[task]!r} has"
+            f" {per_task[task]}",
         )
