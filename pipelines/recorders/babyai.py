@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import rich.box
 import rich.console
 import rich.table
 
@@ -260,7 +261,9 @@ def record(options: Options) -> None:
 
 
 def _show(output: pathlib.Path, recorded: list[tuple[Recipe, Result]]) -> None:
-    table = rich.table.Table(title=f"Minari data sets in {output}")
+    table = rich.table.Table(
+        title=f"Minari data sets in {output}", box=rich.box.SIMPLE, pad_edge=False
+    )
     table.add_column("babyai/", no_wrap=True)
     for column in ("episodes", "solved", "return", "steps", "failed", "steps/s"):
         table.add_column(column, justify="right")
