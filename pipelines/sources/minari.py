@@ -231,9 +231,9 @@ class _Reader:
                 yield episode
 
     def _success_keys(self) -> tuple[str, ...]:
-        if self.dataset.filter.success_key is not None:
-            return (self.dataset.filter.success_key,)
-        return _SUCCESS_KEYS if self.dataset.filter.by == "success" else ()
+        # Whatever the filter goes by: a change of filter must not change what is read.
+        key = self.dataset.filter.success_key
+        return _SUCCESS_KEYS if key is None else (key,)
 
     def _unreadable(self, number: int, error: QuarantineError) -> Unreadable:
         return Unreadable(

@@ -120,7 +120,7 @@ def _texts(stored: Any, key: str) -> list[str]:
 
 
 def _decode_images(
-    stored: Sequence[Any], shape: tuple[int, ...] | None, key: str
+    stored: Sequence[Any] | NDArray[Any], shape: tuple[int, ...] | None, key: str
 ) -> NDArray[np.uint8]:
     """Returns uint8 [T, H, W] or [T, H, W, 3] of T encoded images."""
     images: list[NDArray[np.uint8]] = []

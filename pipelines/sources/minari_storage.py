@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gato.pipelines.sources.minari_spaces import Leaf, Path, flat_key
@@ -125,20 +125,20 @@ class Hdf5Storage:
         name = f"episode_{number}"
         success = None
         for key in success_keys:
-            if f"infos/{key}" in self._file[name]:
-                success = np.asarray(self._read(f"{name}/infos/{key}"))
+            with contextlib.suppress(QuarantineError):  # another key, or none
+                success = self._read(f"{name}/infos/{key}")
                 break
         return StoredEpisode(
             observations=self._columns(name, "observations"),
             actions=self._columns(name, "actions"),
-            rewards=np.asarray(self._read(f"{name}/rewards")),
+            rewards=self._read(f"{name}/rewards"),
             success=success,
         )
 
     def _columns(self, name: str, field: str) -> dict[str, Column]:
         leaves = self._leaves[field]
         if leaves is None:
-            leaves = tuple(_found_leaves(self._file[name], field, ()))
+            leaves = tuple(_found_leaves(self._file, f"{name}/{field}", field, ()))
         columns = {}
         for leaf in leaves:
             parts = (f"_index_{p}" if isinstance(p, int) else p for p in leaf.path)
@@ -168,19 +168,17 @@ class Hdf5Storage:
         return values
 
 
-def _found_leaves(group: h5py.Group, field: str, path: Path) -> Iterator[Leaf]:
-    """Yields a leaf for each data set below a field, where there is no space."""
-    parts = (f"_index_{p}" if isinstance(p, int) else p for p in path)
-    name = "/".join((field, *parts))
-    if name not in group:
+def _found_leaves(file: h5py.File, name: str, field: str, path: Path) -> Iterator[Leaf]:
+    """Yields a leaf for each data set below `name`, where there is no space."""
+    if name not in file:
         raise _missing(name)
-    found = group[name]
+    found = file[name]
     if isinstance(found, h5py.Group):
         for child in sorted(found):
             place = child.removeprefix("_index_")
-            step = int(place) if place != child and place.isdigit() else child
-            yield from _found_leaves(group, field, (*path, step))
-    else:
+            step = int(place) if place != child and place.isdecimal() else child
+            yield from _found_leaves(file, f"{name}/{child}", field, (*path, step))
+    elif isinstance(found, h5py.Dataset):
         is_text = h5py.check_string_dtype(found.dtype) is not None
         yield Leaf(
             path=path,
@@ -216,7 +214,8 @@ class ArrowStorage:
 
     def load(self, number: int, success_keys: Sequence[str]) -> StoredEpisode:
         """Returns one episode."""
-        table = self._read(number)
+        infos = [f"infos.{key.replace('/', '.')}" for key in success_keys]
+        table = self._read(number, ["observations", "actions", "rewards", *infos])
         num_steps = self._num_steps(number, table.num_rows)
         success = None
         if "infos" in table.column_names:
@@ -241,14 +240,16 @@ class ArrowStorage:
             if name.endswith((".arrow", ".parquet"))
         ]
 
-    def _read(self, number: int) -> pa.Table:
+    def _read(self, number: int, columns: list[str]) -> pa.Table:
+        """Returns an episode's table, of Parquet only the columns asked for."""
         tables = []
         for path in self._part_paths(number):
             with files.open_read(path) as file:
                 if path.endswith(".parquet"):
-                    tables.append(pyarrow.parquet.read_table(file))
+                    table = pq.ParquetFile(file).read(columns, use_threads=False)
                 else:
-                    tables.append(pa.ipc.open_file(file.read()).read_all())
+                    table = pa.ipc.open_file(file.read()).read_all()
+                tables.append(table)
         if not tables:
             raise FileNotFoundError(
                 f"an episode's folder must hold part-0.arrow or part-0.parquet, got"
