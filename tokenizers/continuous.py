@@ -119,7 +119,12 @@ def _require_finite(values: NDArray[np.floating]) -> None:
         )
 
 
-def _to_float64(values: NDArray[np.generic]) -> NDArray[np.float64]:
+def to_float64(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Returns finite numbers as float64, uncopied where they are already.
+
+    Raises:
+        QuarantineError: NONFINITE with the index of the first, or WRONG_DTYPE.
+    """
     values = np.asarray(values)
     if values.dtype.kind not in "fiub":
         raise QuarantineError(
@@ -162,7 +167,7 @@ def encode_observation(values: NDArray[np.generic]) -> NDArray[np.int16]:
     >>> encode_observation(np.array([0.001, 1.0, 256.0, -1e9]))
     array([ 516,  744, 1023,    0], dtype=int16)
     """
-    flat = _to_float64(values)
+    flat = to_float64(values)
     shape, flat = flat.shape, flat.ravel()
     table = _table()
     bins = np.empty(flat.size, np.int16)
@@ -187,7 +192,7 @@ def encode_action(values: NDArray[np.generic]) -> NDArray[np.int16]:
     >>> encode_action(np.array([-1.0, 0.0, 1.0]))
     array([   0,  512, 1023], dtype=int16)
     """
-    actions = _to_float64(values)
+    actions = to_float64(values)
     magnitude = np.abs(actions)
     if magnitude.size and magnitude.max() > 1 + ACTION_TOLERANCE:
         outside = np.argwhere(magnitude > 1 + ACTION_TOLERANCE)[0]

@@ -1,0 +1,94 @@
+"""Documents to tokens: texts, (image, caption) pairs, questions, interleaved pages.
+
+Parts keep the page's order. Every text that ends something (a document, a caption, an
+answer) is followed by the model's eos; a question is not, so that it encodes as it does
+at inference (gato.md sections 1 and 4).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gato.schemas import config
+from gato.schemas.episode import Document, ImagePart, TextPart
+from gato.schemas.errors import QuarantineError, Reason
+from gato.schemas.record import Kind, token_dtype
+from gato.tokenizers.image import (
+    DOCUMENT_MAX_PATCHES,
+    StoredImage,
+    make_rule,
+    store_encoded,
+)
+from gato.tokenizers.image_header import read_header
+from gato.tokenizers.text import TextTokenizer, clean
+from gato.tokenizers.timestep import (
+    QUESTION_BIT,
+    TokenizedItem,
+    hash_content,
+    image_table,
+)
+
+
+def _store_image(part: ImagePart, options: config.Image) -> StoredImage:
+    header = read_header(part.data)
+    rule = make_rule(*header.size, options, DOCUMENT_MAX_PATCHES)
+    return store_encoded(part.data, header, rule)
+
+
+def _text_ids(
+    part: TextPart, text: str, tokenizer: TextTokenizer, dtype: np.dtype[np.integer]
+) -> NDArray[np.integer]:
+    ids = tokenizer.encode_list(text)
+    if part.eos:
+        ids.append(tokenizer.vocabulary.eos)
+    return np.array(ids, dtype)
+
+
+def tokenize_document(
+    document: Document, image: config.Image, tokenizer: TextTokenizer
+) -> TokenizedItem:
+    """Returns the tokens of one document; its slots are one entry of `step_slots`.
+
+    Args:
+        document: Texts and encoded images in the order of the page.
+        image: The data set's image options; at most 196 patches unless they say more.
+        tokenizer: Of the build's SentencePiece model.
+
+    Raises:
+        QuarantineError: EMPTY without any text, NOT_UTF8, or what is wrong with an
+            image.
+    """
+    dtype = np.dtype(token_dtype(tokenizer.vocabulary.size))
+    tokens: list[NDArray[np.integer]] = []
+    kinds: list[int] = []
+    texts: list[bytes] = []
+    images: list[StoredImage] = []
+    for part in document.parts:
+        if isinstance(part, ImagePart):
+            stored = _store_image(part, image)
+            images.append(stored)
+            tokens.append(np.zeros(stored.num_patches, dtype))
+            kinds.append(Kind.IMAGE)
+        else:
+            text = clean(part.text)
+            texts.append(text.encode())
+            tokens.append(_text_ids(part, text, tokenizer, dtype))
+            kinds.append(Kind.TEXT | QUESTION_BIT if part.question else Kind.TEXT)
+    if not any(texts):
+        raise QuarantineError(
+            Reason.EMPTY,
+            f"a document has text; its {len(document.parts)} parts hold none",
+        )
+    sizes = [len(piece) for piece in tokens]
+    data = [stored.data for stored in images]
+    # An image's captions and questions must fall into one split, so only the image
+    # counts where there is one.
+    hashed = data or [b"\0".join(texts)]
+    return TokenizedItem(
+        tokens=tokens[0] if len(tokens) == 1 else np.concatenate(tokens),
+        kind=np.repeat(np.array(kinds, np.uint8), sizes),
+        step_slots=np.array([sum(sizes)], np.int32),
+        images=data,
+        image_info=image_table(images),
+        content_hash=hash_content(*hashed),
+        reencoded=sum(stored.reencoded for stored in images),
+    )
