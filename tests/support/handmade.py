@@ -193,7 +193,7 @@ def row(dataset: str, *parts: Part, length: int = L) -> Row:
 
 
 def replaced(source: Row, **changes: tuple[int, int]) -> Row:
-    """Returns a row with a slot of some columns changed, as `loss_mask=(slot, value)`."""
+    """Returns a row with one slot of columns changed, as `loss_mask=(slot, value)`."""
     columns = {}
     for name, (slot, value) in changes.items():
         column = getattr(source, name).copy()
