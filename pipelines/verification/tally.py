@@ -54,7 +54,7 @@ class Tally:
         self.prompt_tokens += int(batch.prompt.sum())
         self.targets += int(batch.mask.sum(dtype=np.int64))
         self.splits[split].rows += len(batch.rows)
-        self.splits[split].tokens += int((batch.kind != Kind.PADDING).sum())
+        self.splits[split].tokens += batch.kind.size
 
     def add_segments(
         self, batch: Batch, segments: BatchSegments, split: str, shard: int

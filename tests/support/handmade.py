@@ -281,7 +281,7 @@ def _write_shards(folder: pathlib.Path, shards: dict[str, list[list[Row]]]) -> A
             (folder / f"{name}.json").write_text(json.dumps(info))
             listed.append(info)
         flat = [each for rows in shards[split] for each in rows]
-        used = sum(int((each.kind != 0).sum()) for each in flat)
+        used = sum(len(each.kind) for each in flat)
         splits[split] = {"rows": len(flat), "tokens": used, "shards": listed}
     return splits
 
