@@ -9,7 +9,6 @@ against TensorFlow's own.
 import dataclasses
 import enum
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -118,17 +117,27 @@ def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
             raise ValueError("varint longer than 64 bits")
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    at = 0
-    while at < len(data):
-        key, at = _read_varint(data, at)
+def _fields(data: memoryview) -> list[tuple[int, memoryview]]:
+    fields = []
+    at, end = 0, len(data)
+    while at < end:
+        key = data[at]
+        at += 1
+        if key > 0x7F:
+            key, at = _read_varint(data, at - 1)
         if key & 7 != 2:
             raise ValueError(f"wire type {key & 7} where 2 was expected")
-        length, at = _read_varint(data, at)
-        if at + length > len(data):
+        # Most lengths take one byte; a call for each would double a row's cost.
+        length = data[at]
+        at += 1
+        if length > 0x7F:
+            length, at = _read_varint(data, at - 1)
+        stop = at + length
+        if stop > end:
             raise ValueError("a field runs past the end")
-        yield key >> 3, data[at : at + length]
-        at += length
+        fields.append((key >> 3, data[at:stop]))
+        at = stop
+    return fields
 
 
 def decode_example(data: bytes) -> dict[str, list[memoryview]]:
@@ -139,15 +148,30 @@ def decode_example(data: bytes) -> dict[str, list[memoryview]]:
     Raises:
         ValueError: If the bytes are no Example.
     """
+    try:
+        return {
+            name: values
+            for _, feature_map in _fields(memoryview(data))
+            for name, values in decode_features(feature_map).items()
+        }
+    except IndexError as error:
+        raise ValueError(f"not a tf.train.Example: {error!r}") from error
+
+
+def decode_features(data: memoryview) -> dict[str, list[memoryview]]:
+    """Returns the bytes features of a run of entries of an Example's feature map.
+
+    Raises:
+        ValueError: If the bytes are no such run.
+    """
     features: dict[str, list[memoryview]] = {}
     try:
-        for _, feature_map in _fields(memoryview(data)):
-            for _, entry in _fields(feature_map):
-                pair = dict(_fields(entry))
-                lists = dict(_fields(pair[2])) if 2 in pair else {}
-                if 1 in lists:
-                    name = str(pair[1], "utf-8")
-                    features[name] = [value for _, value in _fields(lists[1])]
+        for _, entry in _fields(data):
+            pair = dict(_fields(entry))
+            lists = dict(_fields(pair[2])) if 2 in pair else {}
+            if 1 in lists:
+                name = str(pair[1], "utf-8")
+                features[name] = [value for _, value in _fields(lists[1])]
     except (IndexError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"not a tf.train.Example: {error!r}") from error
     return features

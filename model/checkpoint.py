@@ -1,0 +1,134 @@
+"""Checkpoints through Orbax: state, data position, config and what the data was.
+
+The only file that knows Orbax. A checkpoint's number is the number of updates done,
+which is also the next batch. Saving is asynchronous; a checkpoint appears under its
+name when it is whole.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from gato.model.config import TrainConfig
+from gato.model.shards import Dataset
+from gato.model.step import State
+from gato.schemas.errors import GatoError
+
+# What may change between two starts of one run without changing what it computes.
+_FREE = ("checkpoint", "validation", "data.threads", "data.prefetch")
+
+
+def describe_run(config: TrainConfig, datasets: Sequence[Dataset]) -> dict[str, Any]:
+    """Returns what a checkpoint records of its run, as JSON."""
+    manifest = datasets[0].manifest
+    return {
+        "config": dataclasses.asdict(config),
+        "schema_version": manifest.schema_version,
+        "sequence_length": manifest.sequence_length,
+        "vocabulary": manifest.vocabulary.model_dump(),
+        "datasets": {
+            one.name: {"fingerprint": one.identity, "weight": one.weight}
+            for one in datasets
+        },
+    }
+
+
+def _flat(content: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {path: content}
+    return {
+        key: value
+        for name, item in content.items()
+        for key, value in _flat(item, f"{path}.{name}" if path else name).items()
+    }
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: Of the run; checkpoints lie in its `checkpoints`.
+        config: The run's.
+        datasets: The run's.
+    """
+
+    def __init__(
+        self, folder: str, config: TrainConfig, datasets: Sequence[Dataset]
+    ) -> None:
+        self._folder = os.path.abspath(os.path.join(folder, "checkpoints"))
+        self._run = describe_run(config, datasets)
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=config.checkpoint.keep, enable_async_checkpointing=True
+            ),
+        )
+
+    def restore(self, abstract: State) -> State | None:
+        """Returns the newest state, or None if there is none.
+
+        Args:
+            abstract: Shapes, dtypes and shardings wanted; another mesh than the one
+                that saved is fine.
+
+        Raises:
+            GatoError: If it is of another run, naming what differs.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        meta = self._manager.restore(
+            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+        )
+        self._check(meta["meta"])
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        )
+        return restored["state"]
+
+    def _check(self, saved: dict[str, Any]) -> None:
+        found, wanted = _flat(saved["run"]), _flat(self._run)
+        differing = [
+            f"{key} was {found.get(key)!r} and is {wanted.get(key)!r}"
+            for key in sorted(found.keys() | wanted.keys())
+            if found.get(key) != wanted.get(key)
+            and not key.removeprefix("config.").startswith(_FREE)
+        ]
+        if differing:
+            raise GatoError(
+                f"{self._folder}: a run goes on with the command and data it began"
+                f" with, but {'; '.join(differing)}. Give another --checkpoint_dir, or the"
+                " former values."
+            )
+
+    def save(self, step: int, state: State) -> None:
+        """Begins to save the state after `step` updates; returns before it is done."""
+        if self._manager.latest_step() == step:
+            return
+        meta = {"step": step, "next_batch": step, "run": self._run}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+            ),
+        )
+
+    def close(self) -> None:
+        """Waits for what is being saved."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def abstract_state(shapes: Any, shardings: Any) -> State:
+    """Returns the state to restore into: shapes and dtypes, each with its sharding."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=sharding
+        ),
+        shapes,
+        shardings,
+    )

@@ -1,0 +1,89 @@
+"""What a configuration would cost: parameters, FLOPs a token, memory a device.
+
+FLOPs per token = 6 * (blocks * (4 d H K + 1.5 d F) + V d) + 6 * blocks * H * K * L: a
+forward and a backward pass, causal attention counted half, V the padded table, the
+patch embedder apart, recomputation not counted.
+"""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from gato.model.config import TrainConfig, table_rows
+from gato.model.embeddings import PATCH_VALUES
+from gato.model.sharding import AXES, parameter_spec
+from gato.model.step import Model, make_initial_state
+
+# The residual patch embedder: multiply-adds of its convolutions on 16 x 16 pixels.
+_CONVOLUTIONS = 256 * 9 * 64 * (3 + 64 + 64)
+_POOLED_VALUES = 1024
+
+
+def flops_per_token(
+    config: TrainConfig, *, vocabulary_size: int, sequence_length: int
+) -> float:
+    """Returns the training FLOPs of one slot, by the formula above."""
+    model = config.model
+    inner = model.heads * model.head_size
+    block = 4 * model.width * inner + 1.5 * model.width * model.feed_forward
+    products = model.blocks * block + table_rows(vocabulary_size) * model.width
+    return 6 * products + 6 * model.blocks * inner * sequence_length
+
+
+def flops_per_patch(config: TrainConfig) -> float:
+    """Returns the training FLOPs of one image patch, on top of its slot's."""
+    if config.model.patch_embedder == "linear":
+        return 6.0 * PATCH_VALUES * config.model.width
+    return 6.0 * (_CONVOLUTIONS + _POOLED_VALUES * config.model.width)
+
+
+def count_parameters(tree: Any) -> int:
+    """Returns the number of values in a tree of arrays or shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _bytes_per_device(tree: Any, mesh: dict[str, int]) -> int:
+    total = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        axes = [axis for axis in parameter_spec(path, len(leaf.shape)) if axis]
+        parts = math.prod(mesh[axis] for axis in axes)
+        total += math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize // parts
+    return total
+
+
+def describe(model: Model, mesh: dict[str, int]) -> dict[str, Any]:
+    """Returns the description as JSON; nothing is allocated and no device asked.
+
+    Args:
+        model: With config, vocabulary and sequence length.
+        mesh: Size of each axis.
+    """
+    config = model.config
+    state = jax.eval_shape(make_initial_state(model))
+    params = state["params"]
+    sizes = {
+        "vocabulary_size": model.vocabulary_size,
+        "sequence_length": model.sequence_length,
+    }
+    held = _bytes_per_device(params, mesh)
+    return {
+        "model": config.name,
+        "parameters": count_parameters(params),
+        "parameters_by_part": {
+            "token_table": count_parameters(params["embed"]["table_VD"]),
+            "patch_embedder": count_parameters(params["embed"]["patches"]),
+            "blocks": count_parameters(params["blocks"]),
+        },
+        **sizes,
+        "flops_per_token": flops_per_token(config, **sizes),
+        "flops_per_patch": flops_per_patch(config),
+        "mesh": {axis: mesh[axis] for axis in AXES},
+        "batch_size": config.data.batch_size,
+        "memory": {
+            "parameter_bytes_per_device": held,
+            "optimizer_bytes_per_device": _bytes_per_device(state["optimizer"], mesh),
+            "gradient_bytes_per_device": held,
+        },
+    }

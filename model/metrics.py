@@ -1,0 +1,72 @@
+"""`metrics.jsonl`: one JSON object a step, only ever appended to.
+
+A kill may tear the last line; it is removed at the next start. Steps done again after a
+kill appear twice.
+"""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+FILE_NAME = "metrics.jsonl"
+
+
+def _finite(value: Any) -> Any:
+    """Returns the value with numbers that JSON lacks as null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def step_line(
+    step: int, names: Sequence[str], metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns what the file gets of one step.
+
+    Args:
+        step: Its number, from 0; its loss is that of the weights before its update.
+        names: Of the data sets.
+        metrics: Of the train step, on the host.
+    """
+    sums, targets = metrics["loss_sums"], metrics["targets"]
+    total = float(targets.sum())
+    parts = list(zip(names, sums.tolist(), targets.tolist(), strict=True))
+    return {
+        "step": step,
+        "loss": float(metrics["loss"]),
+        "targets": int(total),
+        "losses": {name: loss / count for name, loss, count in parts if count},
+        "target_shares": {name: count / max(total, 1) for name, _, count in parts},
+        "gradient_norm": float(metrics["gradient_norm"]),
+    }
+
+
+class MetricsFile:
+    """Appends objects to a file, line by line."""
+
+    def __init__(self, folder: str) -> None:
+        os.makedirs(folder, exist_ok=True)
+        self.path = os.path.join(folder, FILE_NAME)
+        self._file = open(self.path, "a+b")  # noqa: SIM115 - closed by close()
+        self._remove_torn_line()
+
+    def _remove_torn_line(self) -> None:
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            self._file.truncate(whole)
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Appends one object and hands it to the operating system."""
+        line = json.dumps(_finite(content), allow_nan=False) + "\n"
+        self._file.write(line.encode())
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()

@@ -1,0 +1,341 @@
+"""Records to NumPy batches: the loader's hot path.
+
+All records of a build begin with the same bytes up to their images, the payloads apart,
+since every feature's length follows from L. So a record costs one checksum and one copy
+of that prefix; headers are compared, and fields cut out, for a whole batch at once. A
+record laid out otherwise (by another writer) is parsed in full by `decode_row`.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gato.model.batch import Batch
+from gato.model.store import RowStore, ShardFile
+from gato.schemas.errors import GatoError
+from gato.schemas.record import (
+    KIND_MASK,
+    MAX_LOCAL_POSITION,
+    PATCH_SIZE,
+    Kind,
+    Row,
+    decode_example,
+    decode_features,
+    decode_row,
+    encode_example,
+    encode_row,
+)
+from gato.tokenizers.image import decode_stored, patches
+
+PATCH_VALUES = PATCH_SIZE * PATCH_SIZE * 3
+NO_ROW = -1
+_FIELDS = ("tokens", "kind", "loss_mask", "segment", "local_position")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Where fields stand in a record, from the end of its outermost header.
+
+    Attributes:
+        template: uint8 [size]; the prefix up to the images with empty payloads.
+        is_header: bool [size]; False where a field's payload stands.
+        fields: First byte, end and dtype of each field in the prefix.
+        no_images: What follows the prefix in a row without images.
+    """
+
+    template: NDArray[np.uint8]
+    is_header: NDArray[np.bool_]
+    fields: dict[str, tuple[int, int, np.dtype]]
+    no_images: bytes
+
+    @classmethod
+    def of(cls, length: int, dtype: str) -> "_Layout":
+        """Lays out an empty row as the writer does."""
+        empty = np.zeros(length, np.uint8)
+        row = Row(
+            tokens=np.zeros(length, dtype),
+            kind=empty,
+            loss_mask=empty,
+            segment=empty,
+            local_position=np.zeros(length, np.int16),
+            images=(),
+            image_info=np.zeros((0, 4), np.int32),
+            provenance=[],
+        )
+        features = {
+            name: [bytes(value) for value in values]
+            for name, values in decode_example(encode_row(row)).items()
+        }
+        kinds = (np.dtype(dtype).newbyteorder("<").str, "u1", "u1", "u1", "<i2")
+        dtypes = dict(zip(_FIELDS, map(np.dtype, kinds), strict=True))
+        prefix, fields = {}, {}
+        for name in ("version", *_FIELDS):
+            prefix[name] = features[name]
+            if name in dtypes:  # a payload is the end of its feature
+                end = len(_body(encode_example(prefix)))
+                size = length * dtypes[name].itemsize
+                fields[name] = (end - size, end, dtypes[name])
+        template = np.frombuffer(_body(encode_example(prefix)), np.uint8)
+        is_header = np.ones(len(template), bool)
+        for begin, end, _ in fields.values():
+            is_header[begin:end] = False
+        rest = {name: features[name] for name in ("images", "image_info")}
+        return cls(template, is_header, fields, _body(encode_example(rest)))
+
+
+def _body_start(record: bytes) -> int:
+    """Returns the length of `0x0A, varint`, the header around all features."""
+    at = 1
+    while record[at] >= 0x80:
+        at += 1
+    return at + 1
+
+
+def _body(record: bytes) -> bytes:
+    return record[_body_start(record) :]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """The stored images of one row."""
+
+    encoded: Sequence[bytes | memoryview]
+    info: NDArray[np.int32]
+    place: str
+
+    def decode(self, index: int, out: NDArray[np.uint8]) -> None:
+        """Writes the patches of one image to the first rows of `out`, [>= n, 768].
+
+        Raises:
+            GatoError: If the bytes are no image of the stated size.
+        """
+        _, height, width, encoding = self.info[index].tolist()
+        try:
+            image = decode_stored(self.encoded[index], height, width, encoding)
+        except GatoError as error:
+            raise GatoError(f"{self.place}: image {index}: {error}") from error
+        cut = patches(image)
+        out[: len(cut)] = cut
+
+    @property
+    def grids(self) -> NDArray[np.int32]:
+        """int32 [n, 2]: patch rows and columns."""
+        return self.info[:, 1:3] // PATCH_SIZE
+
+
+@functools.lru_cache(maxsize=256)
+def _patch_grid(rows: int, columns: int) -> NDArray[np.int32]:
+    """Returns int32 [rows * columns, 4], as `Batch.patch_grid_GP4`."""
+    grid = np.empty((rows, columns, 4), np.int32)
+    grid[..., 0] = np.arange(rows)[:, None]
+    grid[..., 1] = np.arange(columns)[None, :]
+    grid[..., 2:] = rows, columns
+    return grid.reshape(-1, 4)
+
+
+class Assembler:
+    """Reads rows of a store into batches.
+
+    Args:
+        store: The rows.
+        length: L.
+        dtype: The manifests' `token_dtype`.
+        vocabulary_size: Ids are below it.
+        pool_sizes: Patches a row in each of at most three pool sizes, rising; the last
+            is what a row can hold, or all are 0 where no data set has images.
+        threads: Threads that decode images.
+    """
+
+    def __init__(
+        self,
+        store: RowStore,
+        *,
+        length: int,
+        dtype: str,
+        vocabulary_size: int,
+        pool_sizes: Sequence[int],
+        threads: int,
+    ) -> None:
+        self.store = store
+        self._length = length
+        self._dtype = dtype
+        self._vocabulary_size = vocabulary_size
+        self._pool_sizes = tuple(pool_sizes)
+        self._layout = _Layout.of(length, dtype)
+        self._threads = concurrent.futures.ThreadPoolExecutor(threads)
+
+    def assemble(
+        self, ids: NDArray[np.int64], *, groups: int, first_row: int = 0
+    ) -> Batch:
+        """Returns the batch of the given rows.
+
+        Args:
+            ids: int64 [B] row numbers of the store; `NO_ROW` makes a row of padding.
+            groups: Groups of rows that pool their patches, one a device.
+            first_row: Place of the first row in the global batch.
+
+        Raises:
+            GatoError: If a record is corrupt or inconsistent, with file and offset.
+        """
+        fields, images, dataset = self._read(ids)
+        self._check(ids, fields, images)
+        return Batch(
+            fields["tokens"].astype(np.int32),
+            fields["kind"] & KIND_MASK,
+            fields["loss_mask"],
+            fields["segment"],
+            fields["local_position"],
+            dataset,
+            np.arange(first_row, first_row + len(ids), dtype=np.int32),
+            *self._pool(images, len(ids), groups, first_row),
+        )
+
+    def _read(
+        self, ids: NDArray[np.int64]
+    ) -> tuple[dict[str, NDArray], dict[int, _Images], NDArray[np.int32]]:
+        """Returns the fields [B, L], the images by row, and the data sets [B]."""
+        layout = self._layout
+        size = len(layout.template)
+        prefixes = np.empty((len(ids), size), np.uint8)
+        prefixes[:] = layout.template
+        dataset = np.full(len(ids), -1, np.int32)
+        taken = list(self._records(ids))
+        for row, data, shard, _ in taken:
+            start = _body_start(data)
+            if start + size <= len(data):
+                prefixes[row] = np.frombuffer(data, np.uint8, size, start)
+            dataset[row] = shard.dataset
+        headers = prefixes[:, layout.is_header] == layout.template[layout.is_header]
+        alike = headers.all(1).tolist()
+        fields = {
+            name: np.ascontiguousarray(prefixes[:, begin:end]).view(dtype)
+            for name, (begin, end, dtype) in layout.fields.items()
+        }
+        images: dict[int, _Images] = {}
+        for row, data, shard, record in taken:
+            rest = _body_start(data) + size
+            if alike[row] and data.startswith(layout.no_images, rest):
+                continue
+            place = shard.place(record)
+            found = self._take_tail(data, rest, place) if alike[row] else None
+            if found is None:
+                found = self._take_whole(data, row, fields, place)
+            if len(found.encoded):
+                images[row] = found
+        return fields, images, dataset
+
+    def _records(
+        self, ids: NDArray[np.int64]
+    ) -> Iterator[tuple[int, bytes, ShardFile, int]]:
+        """Yields (row of the batch, data, shard, record), read shard by shard."""
+        wanted = np.flatnonzero(ids != NO_ROW)
+        shards, records = self.store.locate(ids[wanted])
+        order = np.argsort(shards, kind="stable")
+        cuts = np.flatnonzero(np.diff(shards[order])) + 1
+        for members in np.split(order, cuts) if len(order) else ():
+            shard = self.store.shards[shards[members[0]]]
+            numbers = records[members].tolist()
+            for row, data, record in zip(
+                wanted[members].tolist(), shard.read(numbers), numbers, strict=True
+            ):
+                yield row, data, shard, record
+
+    @staticmethod
+    def _take_tail(data: bytes, rest: int, place: str) -> _Images | None:
+        """Returns the images after a prefix laid out as usual; None if not found."""
+        try:
+            features = decode_features(memoryview(data)[rest:])
+            info = np.frombuffer(features["image_info"][0], "<i4").reshape(-1, 4)
+        except (ValueError, KeyError):
+            return None
+        return _Images(features.get("images", []), info, place)
+
+    def _take_whole(
+        self, data: bytes, row: int, fields: dict[str, NDArray], place: str
+    ) -> _Images:
+        """Parses a record in full, and fails where it is no row of this build."""
+        parsed = decode_row(
+            data, sequence_length=self._length, dtype=self._dtype, place=place
+        )
+        for name in _FIELDS:
+            fields[name][row] = getattr(parsed, name)
+        return _Images(parsed.images, parsed.image_info, place)
+
+    def _check(
+        self,
+        ids: NDArray[np.int64],
+        fields: dict[str, NDArray],
+        images: dict[int, _Images],
+    ) -> None:
+        """Checks what arrays on a device would take in silence.
+
+        Raises:
+            GatoError: Naming the record.
+        """
+        tokens, kind = fields["tokens"], fields["kind"] & KIND_MASK
+        slots = np.count_nonzero(kind == Kind.IMAGE, axis=1)
+        patches = np.zeros(len(ids), np.int64)
+        for row, stored in images.items():
+            patches[row] = stored.grids.prod(1).sum()
+            if len(stored.encoded) != len(stored.info):
+                patches[row] = -1
+        rules = (
+            ((tokens >= self._vocabulary_size).any(1), "ids below the vocabulary size"),
+            ((fields["loss_mask"] > 1).any(1), "a loss mask of zeros and ones"),
+            (
+                (fields["local_position"] > MAX_LOCAL_POSITION).any(1),
+                f"local positions of at most {MAX_LOCAL_POSITION}",
+            ),
+            (slots != patches, "one image slot for each 16 x 16 patch of its images"),
+        )
+        for broken, rule in rules:
+            if broken.any():
+                shards, records = self.store.locate(ids[broken][:1])
+                place = self.store.shards[shards[0]].place(int(records[0]))
+                raise GatoError(
+                    f"{place}: a record holds {rule}, and this one does not. Run"
+                    " gato-verify on the build, and build again."
+                )
+
+    def _pool(
+        self, images: dict[int, _Images], rows: int, groups: int, first_row: int
+    ) -> tuple[NDArray, NDArray, NDArray]:
+        """Returns patches, grids and sources, [G, P, ...], of the smallest size."""
+        per_group = rows // groups
+        used = np.zeros(groups, np.int64)
+        jobs = []
+        sources = []
+        for row in sorted(images):
+            stored = images[row]
+            group = row // per_group
+            for index, (height, width) in enumerate(stored.grids.tolist()):
+                begin = int(used[group])
+                used[group] += height * width
+                jobs.append((stored, index, group, begin))
+                sources.append((first_row + row, index))
+        size = self._pool_size(int(used.max()), per_group)
+        patches = np.zeros((groups, size, PATCH_VALUES), np.uint8)
+        grids = np.zeros((groups, size, 4), np.int32)
+        grids[..., 2:] = 1
+        source = np.zeros((groups, size, 2), np.int32)
+
+        def decode(job: tuple[_Images, int, int, int]) -> None:
+            stored, index, group, begin = job
+            stored.decode(index, patches[group, begin:])
+
+        for (stored, index, group, begin), origin in zip(jobs, sources, strict=True):
+            grid = _patch_grid(*stored.grids[index].tolist())
+            grids[group, begin : begin + len(grid)] = grid
+            source[group, begin : begin + len(grid)] = origin
+        # Enough for each thread to be busy, few enough for hand-over not to count.
+        list(self._threads.map(decode, jobs))
+        return patches, grids, source
+
+    def _pool_size(self, needed: int, rows: int) -> int:
+        return next(
+            (size * rows for size in self._pool_sizes if size * rows >= needed), needed
+        )

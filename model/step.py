@@ -1,0 +1,138 @@
+"""The training state and the pure step `(state, batch) -> (state, metrics)`.
+
+The hot loop jits a function of plain arrays: `nnx.jit` cost twice as much a step on a
+small model. Losses and weights are summed over the whole batch and divided once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from gato.model.batch import Batch
+from gato.model.config import TrainConfig
+from gato.model.loss import shift_targets, sums_by_dataset, target_weights, token_losses
+from gato.model.optimizer import make_optimizer
+from gato.model.sharding import tree_shardings
+from gato.model.transformer import Decoder
+
+State = dict[str, Any]
+
+
+class Model:
+    """The decoder as functions of a nested dict of parameters.
+
+    Args:
+        config: The run's.
+        vocabulary_size: Ids are below it.
+        sequence_length: L.
+    """
+
+    def __init__(
+        self, config: TrainConfig, *, vocabulary_size: int, sequence_length: int
+    ) -> None:
+        self.config = config
+        self.vocabulary_size = vocabulary_size
+        self.sequence_length = sequence_length
+        self._graph, self._abstract = nnx.split(nnx.eval_shape(self._create))
+
+    def _create(self) -> Decoder:
+        return Decoder(
+            self.config.model,
+            vocabulary_size=self.vocabulary_size,
+            sequence_length=self.sequence_length,
+            rngs=nnx.Rngs(self.config.seed),
+        )
+
+    def initial(self) -> State:
+        """Returns new parameters."""
+        return nnx.to_pure_dict(nnx.state(self._create()))
+
+    def losses(
+        self, params: State, batch: Batch, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the loss of each prediction and whether it counts, both [B, L].
+
+        Args:
+            params: Of `initial`.
+            batch: On the device.
+            key: Of the step; None for evaluation.
+        """
+        state = jax.tree.map(lambda leaf: leaf, self._abstract)
+        nnx.replace_by_pure_dict(state, params)
+        hidden_BLD = nnx.merge(self._graph, state)(batch, key)
+        targets_BL, counts_BL = shift_targets(batch)
+        table_VD = params["embed"]["table_VD"]
+        losses = token_losses(hidden_BLD, table_VD, targets_BL, self.vocabulary_size)
+        return jnp.where(counts_BL, losses, 0), counts_BL
+
+
+def make_train_step(
+    model: Model, num_datasets: int
+) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+    """Returns the pure step; its metrics are sums of this batch, before the update."""
+    config = model.config
+    optimizer = make_optimizer(config)
+
+    def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state["step"])
+
+        def weighted_sum(params: State) -> tuple[jax.Array, tuple]:
+            losses_BL, counts_BL = model.losses(params, batch, key)
+            weights_BL = target_weights(counts_BL, config.loss_normalization)
+            return (losses_BL * weights_BL).sum(), (losses_BL, counts_BL, weights_BL)
+
+        (total, (losses_BL, counts_BL, weights_BL)), gradients = jax.value_and_grad(
+            weighted_sum, has_aux=True
+        )(state["params"])
+        weight = jnp.maximum(weights_BL.sum(), 1)
+        gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
+        updates, optimizer_state = optimizer.update(
+            gradients, state["optimizer"], state["params"]
+        )
+        metrics = {
+            "loss": total / weight,
+            "loss_sums": sums_by_dataset(losses_BL, batch.dataset_B, num_datasets),
+            "targets": sums_by_dataset(counts_BL, batch.dataset_B, num_datasets),
+            "gradient_norm": optax.tree.norm(gradients),
+        }
+        new_state = {
+            "params": optax.apply_updates(state["params"], updates),
+            "optimizer": optimizer_state,
+            "step": state["step"] + 1,
+        }
+        return new_state, metrics
+
+    return train_step
+
+
+def make_initial_state(model: Model) -> Callable[[], State]:
+    """Returns the function that makes the state of step 0."""
+    optimizer = make_optimizer(model.config)
+
+    def initial_state() -> State:
+        params = model.initial()
+        return {
+            "params": params,
+            "optimizer": optimizer.init(params),
+            "step": jnp.zeros((), jnp.int32),
+        }
+
+    return initial_state
+
+
+def state_shardings(model: Model, mesh: Mesh) -> Any:
+    """Returns how each array of the state is split over the mesh."""
+    return tree_shardings(jax.eval_shape(make_initial_state(model)), mesh)
+
+
+def initialize(model: Model, mesh: Mesh) -> State:
+    """Returns the state of step 0, made where it belongs and never on one device."""
+    make = jax.jit(
+        make_initial_state(model), out_shardings=state_shardings(model, mesh)
+    )
+    return make()

@@ -1,0 +1,153 @@
+"""The decoder: pre-norm blocks of attention and GEGLU, scanned over stacked weights.
+
+The paper's appendix C. It says "pre-norm" and no more; here that is RMSNorm, and no
+matrix has a bias.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gato.model.attention import attend, positions_in_segment, rotate
+from gato.model.batch import Batch
+from gato.model.config import ModelConfig
+from gato.model.embeddings import SlotEmbedder, normal
+from gato.model.sharding import BATCH_AXES, constrain
+
+_EPSILON = 1e-6
+# Purposes folded into a step's key.
+_PATCHES, _DEPTH = 0, 1
+
+
+def rms_norm(x_BLD: jax.Array, scale_D: jax.Array) -> jax.Array:
+    """Returns rows of unit root mean square times `scale_D`, computed in float32."""
+    x = x_BLD.astype(jnp.float32)
+    square = jnp.mean(x * x, axis=-1, keepdims=True)
+    normed = x * jax.lax.rsqrt(square + _EPSILON) * scale_D[None, None, :]
+    return normed.astype(x_BLD.dtype)
+
+
+class Block(nnx.Module):
+    """One block: attention, then GEGLU, each added to what came in."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        width, hidden = config.width, config.feed_forward // 2
+        inner = (config.heads, config.head_size)
+        self.config = config
+        self.attention_norm_D = nnx.Param(jnp.ones(width))
+        self.query_DHK = normal(rngs.params(), (width, *inner))
+        self.key_DHK = normal(rngs.params(), (width, *inner))
+        self.value_DHK = normal(rngs.params(), (width, *inner))
+        self.output_HKD = normal(rngs.params(), (*inner, width))
+        self.feed_forward_norm_D = nnx.Param(jnp.ones(width))
+        self.gated_D2F = normal(rngs.params(), (width, 2, hidden))
+        self.down_FD = normal(rngs.params(), (hidden, width))
+
+    def attention(
+        self, x_BLD: jax.Array, segment_BL: jax.Array, positions_BL: jax.Array
+    ) -> jax.Array:
+        """Returns [B, L, D], to be added."""
+        dtype = x_BLD.dtype
+        normed = rms_norm(x_BLD, self.attention_norm_D[...])
+        query, key, value = (
+            jnp.einsum("bld,dhk->blhk", normed, weight[...].astype(dtype))
+            for weight in (self.query_DHK, self.key_DHK, self.value_DHK)
+        )
+        if self.config.positions == "rope":
+            query, key = rotate(query, positions_BL), rotate(key, positions_BL)
+        mixed_BLHK = attend(query, key, value, segment_BL)
+        return jnp.einsum(
+            "blhk,hkd->bld", mixed_BLHK, self.output_HKD[...].astype(dtype)
+        )
+
+    def feed_forward(self, x_BLD: jax.Array) -> jax.Array:
+        """Returns [B, L, D], to be added."""
+        dtype = x_BLD.dtype
+        normed = rms_norm(x_BLD, self.feed_forward_norm_D[...])
+        both = jnp.einsum("bld,dgf->blgf", normed, self.gated_D2F[...].astype(dtype))
+        hidden = jax.nn.gelu(both[:, :, 0]) * both[:, :, 1]
+        return hidden @ self.down_FD[...].astype(dtype)
+
+
+class Decoder(nnx.Module):
+    """Slots to hidden vectors; the table that embeds also scores (tied)."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        vocabulary_size: int,
+        sequence_length: int,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.config = config
+        self.embed = SlotEmbedder(config, vocabulary_size, rngs)
+        if config.positions == "learned":
+            shape = (sequence_length, config.width)
+            self.positions_LD = normal(rngs.params(), shape)
+        create = nnx.vmap(functools.partial(Block, config))
+        self.blocks = create(rngs.split(config.blocks))
+        self.final_norm_D = nnx.Param(jnp.ones(config.width))
+
+    def __call__(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """Returns hidden vectors [B, L, D] whose products with the table are logits.
+
+        Args:
+            batch: The slots.
+            key: Of this step, in training; None for evaluation, which draws nothing.
+        """
+        dtype = jnp.dtype(self.config.compute_dtype)
+        patch_key = None if key is None else jax.random.fold_in(key, _PATCHES)
+        x_BLD = self.embed(batch, patch_key, dtype)
+        positions_BL = positions_in_segment(batch.segment_BL)
+        if self.config.positions == "learned":
+            x_BLD = x_BLD + self.positions_LD[...].astype(dtype)[positions_BL]
+        x_BLD = constrain(x_BLD, BATCH_AXES, None, None)
+        x_BLD = self._run_blocks(x_BLD, batch, positions_BL, key)
+        return rms_norm(x_BLD, self.final_norm_D[...])
+
+    def _run_blocks(
+        self,
+        x_BLD: jax.Array,
+        batch: Batch,
+        positions_BL: jax.Array,
+        key: jax.Array | None,
+    ) -> jax.Array:
+        graph, stacked = nnx.split(self.blocks)
+        rate = self.config.stochastic_depth
+        row_keys = None
+        if key is not None and rate:
+            depth_key = jax.random.fold_in(key, _DEPTH)
+            row_keys = jax.vmap(lambda row: jax.random.fold_in(depth_key, row))(
+                batch.row_B
+            )
+
+        def kept(layer: jax.Array, sub_layer: int, change: jax.Array) -> jax.Array:
+            if row_keys is None:
+                return change
+            scale_B = _depth_scale(row_keys, 2 * layer + sub_layer, rate)
+            return change * scale_B[:, None, None].astype(change.dtype)
+
+        def body(x_BLD: jax.Array, scanned: tuple) -> tuple[jax.Array, None]:
+            layer, state = scanned
+            block = nnx.merge(graph, state)
+            change = block.attention(x_BLD, batch.segment_BL, positions_BL)
+            x_BLD = x_BLD + kept(layer, 0, change)
+            x_BLD = x_BLD + kept(layer, 1, block.feed_forward(x_BLD))
+            return constrain(x_BLD, BATCH_AXES, None, None), None
+
+        if self.config.remat == "block":
+            body = jax.checkpoint(body)
+        layers = jnp.arange(self.config.blocks)
+        return jax.lax.scan(body, x_BLD, (layers, stacked))[0]
+
+
+def _depth_scale(row_keys: jax.Array, index: jax.Array, rate: float) -> jax.Array:
+    """Returns [B]: 0 for a skipped row, else 1 / (1 - rate), so the mean stays."""
+
+    def draw(row_key: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(jax.random.fold_in(row_key, index), 1 - rate)
+
+    return jax.vmap(draw)(row_keys) / (1 - rate)

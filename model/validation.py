@@ -1,0 +1,182 @@
+"""Validation: losses by kind, against what a model without observations could reach.
+
+A loss that falls shows little: action tokens are few and uneven. So beside the action
+loss stand the unigram entropy of the same tokens (what the best constant guess costs)
+and the loss of the same weights when each timestep is shown another timestep's
+observation. Below both, the model reads its observations.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from numpy.typing import NDArray
+
+from gato.model.batch import Batch
+from gato.model.data import put
+from gato.model.step import Model, State
+from gato.schemas.record import Kind
+
+_ACTIONS = (Kind.DISCRETE_ACTION, Kind.CONTINUOUS_ACTION)
+
+
+def permute_observations(batch: Batch, seed: int = 0) -> Batch:
+    """Returns the batch with the observations of like timesteps exchanged.
+
+    Timesteps are alike if they are of one data set and their observations have the same
+    kinds slot by slot. Ids and patches move; kinds, masks, positions and actions stay.
+
+    Args:
+        batch: On the host.
+        seed: Of the permutation.
+    """
+    tokens = batch.tokens_BL.ravel().copy()
+    kinds, local = batch.kind_BL.ravel(), batch.local_position_BL.ravel()
+    starts = np.flatnonzero(local == 0)
+    ends_at = np.flatnonzero(np.append(local < 0, True))
+    lengths = ends_at[np.searchsorted(ends_at, starts)] - starts
+    dataset = np.repeat(batch.dataset_B, batch.tokens_BL.shape[1])[starts]
+    alike: dict[tuple[int, bytes], list[int]] = {}
+    for start, length, source in zip(
+        starts.tolist(), lengths.tolist(), dataset.tolist(), strict=True
+    ):
+        layout = kinds[start : start + length].tobytes()
+        alike.setdefault((source, layout), []).append(start)
+    generator = np.random.default_rng(seed)
+    patches, index = _patch_index(batch)
+    new_patches = patches.copy()
+    for (_, layout), members in alike.items():
+        old = np.array(members)
+        new = old[_derangement(len(old), generator)]
+        slots = np.arange(len(layout))[None, :]
+        into, out_of = old[:, None] + slots, new[:, None] + slots
+        tokens[into] = batch.tokens_BL.ravel()[out_of]
+        image = np.frombuffer(layout, np.uint8) == Kind.IMAGE
+        if image.any():
+            new_patches[index[into[:, image]]] = patches[index[out_of[:, image]]]
+    return batch._replace(
+        tokens_BL=tokens.reshape(batch.tokens_BL.shape),
+        patches_GPC=new_patches.reshape(batch.patches_GPC.shape),
+    )
+
+
+def _derangement(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Returns a random permutation without fixed points, where count > 1."""
+    cycle = generator.permutation(count)
+    permutation = np.empty(count, np.int64)
+    permutation[cycle] = np.roll(cycle, 1)
+    return permutation
+
+
+def _patch_index(batch: Batch) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Returns all pools [G * P, 768], and each slot's place in them (if an image)."""
+    groups, size, values = batch.patches_GPC.shape
+    is_image = (batch.kind_BL == Kind.IMAGE).reshape(groups, -1)
+    within = np.cumsum(is_image, axis=1) - 1 + size * np.arange(groups)[:, None]
+    return batch.patches_GPC.reshape(-1, values), within.ravel()
+
+
+def unigram_entropy(counts: NDArray[np.integer]) -> float:
+    """Returns the entropy, in nats, of ids that occur so often.
+
+    >>> round(unigram_entropy(np.array([1, 1])), 4)
+    0.6931
+    """
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def make_evaluate(
+    model: Model, mesh: Mesh
+) -> Callable[[State, Batch], tuple[NDArray[np.floating], NDArray[np.bool_]]]:
+    """Returns (params, host batch) -> losses and counts [B, L], at the target slots."""
+    losses_of = jax.jit(model.losses)
+
+    def evaluate(
+        params: State, batch: Batch
+    ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+        losses, counts = jax.device_get(losses_of(params, put(batch, mesh)))
+        # A prediction stands one slot before its target.
+        return np.roll(losses, 1, axis=1), np.roll(counts, 1, axis=1)
+
+    return evaluate
+
+
+def validate(
+    evaluate: Callable[[State, Batch], tuple[NDArray, NDArray]],
+    params: State,
+    batches: Iterable[Batch],
+    names: list[str],
+    vocabulary_size: int,
+) -> dict[str, Any]:
+    """Returns the validation figures, in nats a target.
+
+    Args:
+        evaluate: Of `make_evaluate`.
+        params: The weights.
+        batches: On the host.
+        names: Of the data sets.
+        vocabulary_size: Ids are below it.
+
+    Returns:
+        `action_loss`, `action_loss_permuted`, `action_unigram_entropy`,
+        `action_targets`, `text_loss`, `text_targets` (null where there are no such
+        targets) and under `datasets` the same for each data set that has any.
+    """
+    sums = np.zeros((len(names), 3))  # action loss, permuted action loss, text loss
+    counts = np.zeros((len(names), vocabulary_size), np.int64)
+    text_targets = np.zeros(len(names), np.int64)
+    for batch in batches:
+        losses, is_target = evaluate(params, batch)
+        is_action = np.isin(batch.kind_BL, _ACTIONS) & is_target
+        is_text = (batch.kind_BL == Kind.TEXT) & is_target
+        permuted = np.zeros_like(losses)
+        if is_action.any():
+            permuted, _ = evaluate(params, permute_observations(batch))
+        for index in np.unique(batch.dataset_B[batch.dataset_B >= 0]):
+            mine = (batch.dataset_B == index)[:, None]
+            action, text = is_action & mine, is_text & mine
+            sums[index, 0] += losses[action].sum(dtype=np.float64)
+            sums[index, 1] += permuted[action].sum(dtype=np.float64)
+            sums[index, 2] += losses[text].sum(dtype=np.float64)
+            counts[index] += np.bincount(
+                batch.tokens_BL[action], minlength=vocabulary_size
+            )
+            text_targets[index] += text.sum()
+    figures = _figures(sums.sum(0), counts.sum(0), int(text_targets.sum()))
+    figures["datasets"] = {
+        name: _figures(sums[index], counts[index], int(text_targets[index]))
+        for index, name in enumerate(names)
+        if counts[index].any() or text_targets[index]
+    }
+    return figures
+
+
+def _figures(
+    sums: NDArray[np.floating], counts: NDArray[np.integer], text_targets: int
+) -> dict[str, Any]:
+    actions = int(counts.sum())
+    return {
+        "action_loss": float(sums[0]) / actions if actions else None,
+        "action_loss_permuted": float(sums[1]) / actions if actions else None,
+        "action_unigram_entropy": unigram_entropy(counts) if actions else None,
+        "action_targets": actions,
+        "text_loss": float(sums[2]) / text_targets if text_targets else None,
+        "text_targets": text_targets,
+    }
+
+
+def summary(figures: dict[str, Any]) -> list[str]:
+    """Returns the lines to print of `validate`'s figures."""
+    lines = []
+    if figures["action_targets"]:
+        lines.append(
+            f"validation action loss {figures['action_loss']:.4f} nats; unigram entropy"
+            f" {figures['action_unigram_entropy']:.4f}; with permuted observations"
+            f" {figures['action_loss_permuted']:.4f}"
+        )
+    if figures["text_targets"]:
+        lines.append(f"validation text loss {figures['text_loss']:.4f} nats")
+    return lines or ["the validation shards hold no targets"]
