@@ -157,13 +157,12 @@ def _hint(path: str) -> str:
     if "metadata.json" in files.list_folder(path):
         return f"; give its folder, {path.rstrip('/').rpartition('/')[0] or '.'}"
     if files.is_folder(path):
-        below = files.glob(files.join(path, "**", "data", "metadata.json"))
-        if below:
-            found = below[0].removesuffix("/data/metadata.json")
-            return f"; there is one below, {found}: give a glob of such folders"
-        return (
-            f"; the folder holds {', '.join(files.list_folder(path)[:5]) or 'nothing'}"
-        )
+        for depth in (1, 2, 3):
+            pattern = files.join(path, "/".join("*" * depth))
+            if files.glob(files.join(pattern, "data", "metadata.json")):
+                return f"; such folders lie below it, give {pattern}"
+        held = ", ".join(files.list_folder(path)[:5]) or "nothing"
+        return f"; the folder holds {held}"
     return "; this is a file" if files.exists(path) else "; there is nothing here"
 
 

@@ -70,12 +70,14 @@ class Leaf:
         first = stored[0] if len(stored) else None
         if self.kind == "text" or isinstance(first, str):
             return _texts(stored, self.key)
-        if not isinstance(stored, np.ndarray) or stored.dtype.kind == "O":
+        is_bytes = not isinstance(stored, np.ndarray) or stored.dtype.kind == "O"
+        if is_bytes and (self.shape is None or len(self.shape) in (2, 3)):
             return _decode_images(stored, self.shape, self.key)
-        if stored.dtype.kind not in "biuf":
+        if is_bytes or stored.dtype.kind not in "biuf":
             raise QuarantineError(
                 Reason.WRONG_DTYPE,
-                f"{self.key} must be numbers or texts, got {stored.dtype}",
+                f"{self.key} must be numbers as its space says, got"
+                f" {type(first).__name__ if is_bytes else stored.dtype}",
             )
         if self.kind == "integers":
             return self._integers(stored)
@@ -167,6 +169,8 @@ def parse_space(text: Any, alone: str) -> tuple[Leaf, ...] | None:
     try:
         content = json.loads(text) if isinstance(text, str) else text
         return tuple(_leaves(content, (), alone))
+    except QuarantineError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise QuarantineError(
             Reason.CORRUPT_FILE,
