@@ -27,6 +27,7 @@ _SKIPPED = frozenset(
     )
 )
 _MIN_CHARACTERS = 200
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def _topics() -> Iterator[tuple[str, str]]:
@@ -38,6 +39,16 @@ def _topics() -> Iterator[tuple[str, str]]:
         yield f"pydoc_data.topics/{name}", text.strip("\n") + "\n"
 
 
+def _documented(node: ast.AST) -> Iterator[_Documented]:
+    """Yields a module, its classes and functions in source order."""
+    if isinstance(node, _Documented):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        # Expressions hold no docstring, and nearly all nodes are expressions.
+        if isinstance(child, ast.stmt | ast.excepthandler):
+            yield from _documented(child)
+
+
 def docstrings(source: bytes) -> str:
     """Returns a module's docstrings in the order of its source, by blank lines apart.
 
@@ -47,15 +58,7 @@ def docstrings(source: bytes) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Old escapes in others' strings.
         tree = ast.parse(source)
-    nodes = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        )
-    ]
-    nodes.sort(key=lambda node: getattr(node, "lineno", 0))
-    texts = [ast.get_docstring(node) for node in nodes]
+    texts = [ast.get_docstring(node) for node in _documented(tree)]
     return "\n\n".join(text for text in texts if text)
 
 

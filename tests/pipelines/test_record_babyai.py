@@ -1,0 +1,346 @@
+"""Recorded BabyAI episodes, read back with Minari's own library and replayed."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import gymnasium
+import minari
+import numpy as np
+import pytest
+import recorder_jobs
+
+from gato.pipelines import record
+from gato.pipelines.recorders import babyai, pool, rollouts
+from gato.schemas.errors import GatoError
+
+GOTO, PICKUP = "BabyAI-GoToRedBall-v0", "BabyAI-PickupLoc-v0"
+EPISODES = 4
+
+
+def _command(output: pathlib.Path, *more: str) -> list[str]:
+    levels = ("--levels", f"{GOTO},{PICKUP}", "--episodes", str(EPISODES))
+    return ["babyai", "--output", str(output), *levels, "--seed", "7", *more]
+
+
+@contextlib.contextmanager
+def _root(folder: pathlib.Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder))
+        yield
+
+
+def _load(folder: pathlib.Path, dataset_id: str) -> minari.MinariDataset:
+    with _root(folder):
+        return minari.load_dataset(dataset_id)
+
+
+def _same_episodes(one: minari.MinariDataset, two: minari.MinariDataset) -> None:
+    assert one.total_episodes == two.total_episodes
+    for a, b in zip(one.iterate_episodes(), two.iterate_episodes(), strict=True):
+        assert list(a.observations["mission"]) == list(b.observations["mission"])
+        for key in ("image", "direction"):
+            np.testing.assert_array_equal(a.observations[key], b.observations[key])
+        for name in ("actions", "rewards", "terminations", "truncations"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        np.testing.assert_array_equal(a.infos["success"], b.infos["success"])
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    assert record.main(_command(folder)) == 0
+    return folder
+
+
+IDS = [
+    f"babyai/{level}/{policy}-v0"
+    for level in ("GoToRedBall", "PickupLoc")
+    for policy in ("expert", "noisy", "random")
+]
+
+
+def test_minari_lists_the_data_sets_that_were_asked_for(
+    recorded: pathlib.Path,
+) -> None:
+    with _root(recorded):
+        assert sorted(minari.list_local_datasets()) == sorted(IDS)
+
+
+@pytest.mark.parametrize("dataset_id", IDS)
+def test_stored_actions_replay_to_the_stored_observations(
+    recorded: pathlib.Path, dataset_id: str
+) -> None:
+    dataset = _load(recorded, dataset_id)
+    assert dataset.total_episodes == EPISODES
+    assert dataset.env_spec is not None
+    environment = gymnasium.make(dataset.env_spec)
+    metadata = dataset.storage.get_episode_metadata(range(EPISODES))
+    for episode, about in zip(dataset.iterate_episodes(), metadata, strict=True):
+        observation, _ = environment.reset(seed=about["seed"])
+        observations, outcomes = [observation], []
+        for action in episode.actions:
+            observation, *outcome, _ = environment.step(action)
+            observations.append(observation)
+            outcomes.append(outcome)
+        images = np.stack([o["image"] for o in observations])
+        np.testing.assert_array_equal(episode.observations["image"], images)
+        assert episode.observations["image"].dtype == np.uint8
+        directions = [o["direction"] for o in observations]
+        np.testing.assert_array_equal(episode.observations["direction"], directions)
+        missions = [o["mission"] for o in observations]
+        assert list(episode.observations["mission"]) == missions
+        stored = zip(
+            episode.rewards, episode.terminations, episode.truncations, strict=True
+        )
+        assert [list(row) for row in stored] == outcomes
+        assert episode.terminations[-1] or episode.truncations[-1]
+        success = episode.infos["success"]
+        assert success.shape == (len(episode.actions) + 1, 1)
+        assert success[-1, 0] == (episode.rewards.sum() > 0)
+        assert not success[:-1].any()
+
+
+def test_metadata_names_the_task_and_the_levels_returns(
+    recorded: pathlib.Path,
+) -> None:
+    means = {}
+    for policy in ("expert", "random"):
+        dataset = _load(recorded, f"babyai/GoToRedBall/{policy}-v0")
+        means[policy] = np.mean([e.rewards.sum() for e in dataset.iterate_episodes()])
+    for policy in ("expert", "noisy", "random"):
+        path = recorded / f"babyai/GoToRedBall/{policy}-v0/data/metadata.json"
+        metadata = json.loads(path.read_text())
+        assert json.loads(metadata["env_spec"])["id"] == GOTO
+        assert metadata["ref_max_score"] == pytest.approx(means["expert"])
+        assert metadata["ref_min_score"] == pytest.approx(means["random"])
+        assert metadata["jpeg_encoding"] is False
+
+
+def test_seeds_are_unique_and_below_the_first_evaluation_seed(
+    recorded: pathlib.Path,
+) -> None:
+    for level in ("GoToRedBall", "PickupLoc"):
+        seeds = [
+            about["seed"]
+            for policy in ("expert", "noisy", "random")
+            for about in _load(
+                recorded, f"babyai/{level}/{policy}-v0"
+            ).storage.get_episode_metadata(range(EPISODES))
+        ]
+        assert len(set(seeds)) == 3 * EPISODES
+        assert min(seeds) >= 0
+        assert max(seeds) < 2**30
+
+
+def test_many_seeds_never_repeat_nor_leave_their_range() -> None:
+    drawn = []
+    for policy in rollouts.POLICIES:
+        recipe = rollouts.Recipe(level=GOTO, policy=policy, episodes=1, noise=(0.5,))
+        stream = rollouts.seeds(recipe)
+        drawn += [next(stream) for _ in range(20_000)]
+    assert len(set(drawn)) == len(drawn)
+    assert min(drawn) >= 0
+    assert max(drawn) < 2**30
+
+
+def test_two_workers_record_the_same_data(
+    recorded: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    assert record.main(_command(tmp_path, "--workers", "2")) == 0
+    for dataset_id in IDS:
+        _same_episodes(_load(recorded, dataset_id), _load(tmp_path, dataset_id))
+
+
+def test_arrow_holds_the_same_episodes(
+    recorded: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    arguments = _command(tmp_path, "--data_format", "arrow", "--policies", "noisy")
+    assert record.main(arguments) == 0
+    for dataset_id in IDS[1::3]:
+        arrow = _load(tmp_path, dataset_id)
+        assert (arrow.storage.data_path / "0" / "part-0.arrow").exists()
+        _same_episodes(_load(recorded, dataset_id), arrow)
+        # The expert and the random policy were played for their returns alone.
+        for key in ("ref_min_score", "ref_max_score"):
+            one = _load(recorded, dataset_id).storage.metadata[key]
+            assert arrow.storage.metadata[key] == one
+    with _root(tmp_path):
+        assert sorted(minari.list_local_datasets()) == sorted(IDS[1::3])
+
+
+def test_another_seed_records_other_episodes(
+    recorded: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    arguments = _command(tmp_path, "--policies", "expert", "--seed", "8")
+    assert record.main(arguments) == 0
+    one, two = (
+        next(iter(_load(folder, IDS[0]).iterate_episodes()))
+        for folder in (recorded, tmp_path)
+    )
+    assert not np.array_equal(one.observations["image"], two.observations["image"])
+
+
+def test_noise_changes_what_the_expert_does() -> None:
+    level = "BabyAI-GoToRedBallNoDists-v0"  # No boxes: the bot gives up on open ones.
+    environment = rollouts.make_environment(level)
+    recipes = [
+        rollouts.Recipe(level=level, policy=policy, episodes=1, noise=(0.5,))
+        for policy in ("expert", "noisy")
+    ]
+    differing = 0
+    for seed in range(8):
+        played = [rollouts.roll_out(environment, r, seed, 0) for r in recipes]
+        np.testing.assert_array_equal(played[0].image[0], played[1].image[0])
+        differing += not np.array_equal(played[0].actions, played[1].actions)
+    assert differing >= 6
+
+
+def test_noisy_episodes_take_the_fractions_in_turn() -> None:
+    recipe = rollouts.Recipe(level=GOTO, policy="noisy", episodes=1, noise=(0.1, 0.3))
+    assert [recipe.episode_noise(i) for i in range(4)] == [0.1, 0.3, 0.1, 0.3]
+
+
+def _changes(folder: pathlib.Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_same_command_redoes_only_what_is_missing(
+    recorded: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    arguments = _command(tmp_path, "--policies", "expert,noisy")
+    assert record.main(arguments) == 0
+    before = _changes(tmp_path)
+    # As after a kill: one data set never came to its place, its parts lie about.
+    (tmp_path / ".recording").mkdir()
+    (tmp_path / IDS[1]).rename(tmp_path / ".recording" / "half")
+    assert record.main(arguments) == 0
+    after = _changes(tmp_path)
+    assert set(after) == set(before)
+    redone = {
+        name.rsplit("/data/")[0] for name in before if before[name] != after[name]
+    }
+    assert redone == {IDS[1]}
+    _same_episodes(_load(recorded, IDS[1]), _load(tmp_path, IDS[1]))
+    metadata = [_load(f, IDS[1]).storage.metadata for f in (recorded, tmp_path)]
+    for key in ("ref_min_score", "ref_max_score"):
+        assert metadata[0][key] == metadata[1][key]
+
+
+def test_data_of_another_recipe_is_refused(
+    recorded: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _changes(recorded)
+    assert record.main(_command(recorded, "--noise", "0.2")) == 2
+    message = capsys.readouterr().err
+    assert "noisy-v0 was recorded with noise [0.1, 0.3], now [0.2]" in message
+    assert _changes(recorded) == before
+
+
+def test_a_folder_without_a_recipe_is_refused(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / IDS[0]).mkdir(parents=True)
+    assert record.main(_command(tmp_path)) == 2
+    assert "does not" in capsys.readouterr().err
+
+
+def test_two_recorders_of_one_folder(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".recording").mkdir()
+    handle = os.open(tmp_path / ".recording", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        assert record.main(_command(tmp_path)) == 2
+    finally:
+        os.close(handle)
+    assert "another gato-record" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--levels", "BabyAI-GotoLocal-v0", "did you mean 'BabyAI-GoToLocal-v0'"),
+        ("--policies", "expert,best", "got 'best'"),
+        ("--noise", "0,0.5", "between 0 and 1"),
+        ("--episodes", "0", "at least 1"),
+        ("--seed", "-1", "2**64"),
+    ],
+)
+def test_a_wrong_option_starts_nothing(
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    output = tmp_path / "output"
+    assert record.main(_command(output, option, value)) == 2
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_noise_that_is_no_number(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        record.main(_command(tmp_path, "--noise", "much"))
+    assert stopped.value.code == 2
+    assert "--noise" in capsys.readouterr().err
+
+
+def test_a_level_the_bot_cannot_solve_does_not_stop_the_others(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = f"BabyAI-KeyInBox-v0,{GOTO}"
+    arguments = _command(tmp_path, "--levels", levels, "--policies", "expert")
+    assert record.main(arguments) == 1
+    assert "BabyAI-KeyInBox-v0, expert: the bot gave up on" in capsys.readouterr().err
+    with _root(tmp_path):
+        assert list(minari.list_local_datasets()) == [IDS[0]]
+
+
+def test_a_seed_whose_bot_plans_for_ever_is_replaced_and_counted() -> None:
+    recipe = rollouts.Recipe(
+        level="BabyAI-UnlockToUnlock-v0", policy="expert", episodes=2
+    )
+    results = list(rollouts.rollouts(recipe))
+    failures = [r for r in results if isinstance(r, rollouts.BotFailedError)]
+    assert failures
+    assert {str(failure) for failure in failures} == {"the bot plans for ever"}
+    assert len(results) - len(failures) == 2
+    result = babyai._play(babyai._Job(recipe=recipe, root=None, data_format=""), int)
+    assert result.failed_seeds == len(failures)
+
+
+def test_the_pool_returns_outcomes_and_errors_of_all_jobs() -> None:
+    jobs = [3, -1, 5]
+    for workers in (1, 2):
+        outcomes = dict(
+            pool.run(
+                recorder_jobs.double,
+                jobs,
+                workers=workers,
+                title="",
+                items="",
+                expected=3,
+            )
+        )
+        assert outcomes.pop(-1).args == ("-1 is negative",)
+        assert outcomes == {3: 6, 5: 10}
+
+
+def test_a_worker_that_dies_ends_in_a_message() -> None:
+    outcomes = pool.run(
+        recorder_jobs.die, [1, 2], workers=2, title="", items="", expected=2
+    )
+    with pytest.raises(GatoError, match="worker process died"):
+        list(outcomes)
