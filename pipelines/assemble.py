@@ -1,7 +1,8 @@
 """Assembly: the planned windows of one shard to records, index and summary.
 
 A shard is written as `<name>`, then `<name>.idx`, and last `<name>.json`, whose
-presence and fingerprint let a resumed build skip it. Writing again gives the same bytes.
+presence and fingerprint let a resumed build skip it. Writing again gives the same
+bytes.
 """
 
 import collections
@@ -15,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gato.pipelines import plan
-from gato.pipelines.fragment import FragmentReader, Run, Slice
+from gato.pipelines.fragment import Footer, FragmentReader, Run, Slice
 from gato.schemas import files
 from gato.schemas.config import Loss
-from gato.schemas.errors import GatoError
 from gato.schemas.hashing import fingerprint
 from gato.schemas.record import KIND_MASK, PROMPT_BIT, Kind, encode_row
 from gato.schemas.shards import ShardName
@@ -334,17 +334,8 @@ class ShardAssembler:
                 "num_steps": int(w["prompt_count"]),
                 "length": len(prompt.tokens),
             }
-        return {
-            "dataset": self._layout.dataset,
-            "task": footer.column("task")[row],
-            "agent": footer.column("agent")[row],
-            "episode": footer.column("item_id")[row],
-            "first_step": int(w["first"]),
-            "num_steps": int(w["count"]),
-            "return": footer.column("return")[row],
-            "success": footer.column("success")[row],
-            "prompt": told,
-        }
+        run = (int(w["first"]), int(w["count"]))
+        return episode_provenance(self._layout, footer, row, *run, prompt=told)
 
     def _document_id(self, merged: _Plan, i: int) -> str:
         w = merged.windows[i]
@@ -353,6 +344,28 @@ class ShardAssembler:
         document_id = footer.column("item_id")[row]
         cut = w["image_bytes"] == 0 and footer.column("num_slots")[row] > w["slots"]
         return f"{document_id}#{w['index']}" if cut else document_id
+
+
+def episode_provenance(
+    layout: ShardLayout,
+    footer: Footer,
+    row: int,
+    first_step: int,
+    num_steps: int,
+    prompt: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Returns a control segment's provenance, without its place in a row."""
+    return {
+        "dataset": layout.dataset,
+        "task": footer.column("task")[row],
+        "agent": footer.column("agent")[row],
+        "episode": footer.column("item_id")[row],
+        "first_step": first_step,
+        "num_steps": num_steps,
+        "return": footer.column("return")[row],
+        "success": footer.column("success")[row],
+        "prompt": prompt,
+    }
 
 
 def _as_prompt(piece: Slice) -> Slice:
@@ -391,47 +404,3 @@ class _Counts:
             "prompts": self._prompts,
             "segment_lengths": {str(k): v for k, v in sorted(self._lengths.items())},
         }
-
-
-def write_demonstrations(
-    path: str, layout: ShardLayout, chosen: Sequence[tuple[str, int]]
-) -> None:
-    """Writes, unprompted, the first timesteps that fit L of each chosen episode.
-
-    Args:
-        path: The TFRecord file.
-        layout: What rows look like.
-        chosen: (fragment path, row of its footer), in the order of the file.
-    """
-    cache = FragmentCache(layout.dtype)
-    builder = RowBuilder(
-        sequence_length=layout.sequence_length,
-        dtype=layout.dtype,
-        loss=layout.loss,
-        control=True,
-    )
-    with files.open_atomic(path) as file:
-        for fragment, row in chosen:
-            reader = cache.reader(fragment)
-            footer = reader.footer
-            ends = np.array(footer.cumulative_slots(row))
-            count = int(np.searchsorted(ends, layout.sequence_length, "right")) - 1
-            if count < 1:
-                raise GatoError(f"{fragment}: episode {row} has no timestep that fits.")
-            piece = reader.read([Run(row, 0, count)])[0]
-            provenance = {
-                "dataset": layout.dataset,
-                "task": footer.column("task")[row],
-                "agent": footer.column("agent")[row],
-                "episode": footer.column("item_id")[row],
-                "first_step": 0,
-                "num_steps": count,
-                "return": footer.column("return")[row],
-                "success": footer.column("success")[row],
-                "prompt": None,
-            }
-            segment = Segment(
-                **{f.name: getattr(piece, f.name) for f in dataclasses.fields(Slice)},
-                provenance=provenance,
-            )
-            file.write(frame(encode_row(builder.build([segment])[0])))

@@ -21,8 +21,10 @@ import rich.table
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from gato.pipelines import discover, finish, job, progress
+from gato.pipelines import discover, finish, progress
+from gato.pipelines.build_job import BuildJob, DatasetJob
 from gato.pipelines.command import run_command
+from gato.pipelines.job import BuildShards
 from gato.schemas import config as configs
 from gato.schemas import files, manifest
 from gato.schemas.errors import GatoError, UsageError
@@ -96,7 +98,7 @@ def _choose(config: configs.BuildConfig, names: str | None) -> list[configs.Data
 
 def prepare(
     arguments: argparse.Namespace, console: rich.console.Console
-) -> tuple[job.BuildJob, list[str]]:
+) -> tuple[BuildJob, list[str]]:
     """Reads config and tokenizer, finds the input, and settles what is to be done.
 
     Returns:
@@ -146,15 +148,15 @@ def prepare(
             stale.append(standing)
             if not arguments.overwrite:
                 raise UsageError(
-                    f"{arguments.output}/{dataset.name}: a finished build of other input"
-                    f" or config stands here (fingerprint {standing.fingerprint[:12]},"
+                    f"{arguments.output}/{dataset.name}: a finished build of other"
+                    f" input or config stands here (fingerprint {standing.fingerprint[:12]},"
                     f" this one is {digest[:12]}). Use another --output, or --overwrite"
                     " to replace it."
                 )
-        jobs[dataset.name] = job.DatasetJob(
+        jobs[dataset.name] = DatasetJob(
             dataset=as_written[dataset.name], fingerprint=digest, paths=paths
         )
-    prepared = job.BuildJob(
+    prepared = BuildJob(
         output=arguments.output,
         config=written,
         config_fingerprint=fingerprint(written.model_dump_json()),
@@ -196,8 +198,8 @@ def _check_other(
         f"{arguments.output}: the data sets of one output share text tokenizer and"
         f" sequence length; {standing.dataset!r} stands there with"
         f" {standing.sequence_length} slots and the SentencePiece model of sha256"
-        f" {standing.vocabulary.sentencepiece_sha256[:12]}, the config says {length} and"
-        f" {vocabulary.sentencepiece_sha256[:12]}. Use another --output, or build it"
+        f" {standing.vocabulary.sentencepiece_sha256[:12]}, the config says {length}"
+        f" and {vocabulary.sentencepiece_sha256[:12]}. Use another --output, or build it"
         " again with --overwrite."
     )
 
@@ -217,7 +219,7 @@ def _clear(output: str, standing: manifest.DatasetManifest) -> None:
         files.remove(files.join(folder, part))
 
 
-def _begin(prepared: job.BuildJob, model_bytes: bytes) -> None:
+def _begin(prepared: BuildJob, model_bytes: bytes) -> None:
     try:
         files.write_atomic(prepared.tokenizer_path, model_bytes)
         files.write_atomic(
@@ -252,7 +254,7 @@ def _pipeline_options(
 
 
 def _run_job(
-    prepared: job.BuildJob,
+    prepared: BuildJob,
     arguments: argparse.Namespace,
     rest: Sequence[str],
     console: rich.console.Console,
@@ -279,13 +281,13 @@ def _run_job(
     return True
 
 
-def _submit(prepared: job.BuildJob, runner: str, options: PipelineOptions) -> Any:
+def _submit(prepared: BuildJob, runner: str, options: PipelineOptions) -> Any:
     pipeline = beam.Pipeline(runner=runner, options=options)
-    _ = pipeline | "BuildShards" >> job.BuildShards(prepared)
+    _ = pipeline | "BuildShards" >> BuildShards(prepared)
     return pipeline.run()
 
 
-def _failures(prepared: job.BuildJob) -> list[str]:
+def _failures(prepared: BuildJob) -> list[str]:
     """Returns why data sets were not assembled."""
     failures = []
     for name in prepared.datasets:
@@ -302,7 +304,7 @@ def _failures(prepared: job.BuildJob) -> list[str]:
 
 
 def _summarize(
-    prepared: job.BuildJob, finished: Sequence[str], console: rich.console.Console
+    prepared: BuildJob, finished: Sequence[str], console: rich.console.Console
 ) -> None:
     table = rich.table.Table(title=f"{prepared.output}", title_justify="left")
     for title in ("data set", "read", "kept", "low return", "quarantined", "windows"):

@@ -104,6 +104,6 @@ def _no_match(dataset: Dataset, pattern: str) -> str:
     else:
         holds = f"the folder {folder!r} does not exist"
     return (
-        f"datasets.{dataset.name}.paths: nothing matches {pattern!r}; {holds}. Paths are"
-        " relative to the config's folder."
+        f"datasets.{dataset.name}.paths: nothing matches {pattern!r}; {holds}. Paths"
+        " are relative to the config's folder."
     )

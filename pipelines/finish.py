@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gato.pipelines.decide import OrderKey, Status, TaskDecision
+from gato.pipelines.columns import OrderKey
+from gato.pipelines.decide import Status, TaskDecision
 from gato.schemas import files, manifest
 from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.errors import GatoError
@@ -66,9 +67,9 @@ def judge(
         failure = f"{dataset.name}: no {noun} were found in {list(dataset.paths)}."
     elif quarantined > config.max_quarantine_fraction * read:
         failure = (
-            f"{dataset.name}: at most {config.max_quarantine_fraction:.2%} of the {noun}"
-            f" may be quarantined (max_quarantine_fraction), and {quarantined} of {read}"
-            f" were: {reasons}. {dataset.name}/{manifest.QUARANTINE_NAME} in the output"
+            f"{dataset.name}: at most {config.max_quarantine_fraction:.2%} of the"
+            f" {noun} may be quarantined (max_quarantine_fraction), and {quarantined} of"
+            f" {read} were: {reasons}. {dataset.name}/{manifest.QUARANTINE_NAME} there"
             " names each; mend the input or the config, or raise the budget."
         )
     elif totals[Status.KEPT.name] == 0:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gato.pipelines.decide import ItemBlock, Status, TaskDecision, classify
+from gato.pipelines.columns import ItemBlock
+from gato.pipelines.decide import Status, TaskDecision, classify
 from gato.pipelines.fragment import Footer, FragmentRef
 from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.hashing import keyed_hash
