@@ -5,6 +5,8 @@ answer) is followed by the model's eos; a question is not, so that it encodes as
 at inference (gato.md sections 1 and 4).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,11 @@ from gato.tokenizers.timestep import (
 )
 
 
+# Plain numbers: NumPy takes twice as long to fill with an enum's member.
+_IMAGE, _TEXT = int(Kind.IMAGE), int(Kind.TEXT)
+_QUESTION = _TEXT | QUESTION_BIT
+
+
 def _store_image(part: ImagePart, options: config.Image) -> StoredImage:
     header = read_header(part.data)
     rule = make_rule(*header.size, options, DOCUMENT_MAX_PATCHES)
@@ -41,6 +48,10 @@ def _text_ids(
     if part.eos:
         ids.append(tokenizer.vocabulary.eos)
     return np.array(ids, dtype)
+
+
+def _join(pieces: list[NDArray[Any]]) -> NDArray[Any]:
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def tokenize_document(
@@ -59,7 +70,7 @@ def tokenize_document(
     """
     dtype = np.dtype(token_dtype(tokenizer.vocabulary.size))
     tokens: list[NDArray[np.integer]] = []
-    kinds: list[int] = []
+    kinds: list[NDArray[np.uint8]] = []
     texts: list[bytes] = []
     images: list[StoredImage] = []
     for part in document.parts:
@@ -67,26 +78,27 @@ def tokenize_document(
             stored = _store_image(part, image)
             images.append(stored)
             tokens.append(np.zeros(stored.num_patches, dtype))
-            kinds.append(Kind.IMAGE)
+            kind = _IMAGE
         else:
             text = clean(part.text)
             texts.append(text.encode())
             tokens.append(_text_ids(part, text, tokenizer, dtype))
-            kinds.append(Kind.TEXT | QUESTION_BIT if part.question else Kind.TEXT)
+            kind = _QUESTION if part.question else _TEXT
+        kinds.append(np.full(len(tokens[-1]), kind, np.uint8))
     if not any(texts):
         raise QuarantineError(
             Reason.EMPTY,
             f"a document has text; its {len(document.parts)} parts hold none",
         )
-    sizes = [len(piece) for piece in tokens]
     data = [stored.data for stored in images]
     # An image's captions and questions must fall into one split, so only the image
     # counts where there is one.
     hashed = data or [b"\0".join(texts)]
+    joined = _join(tokens)
     return TokenizedItem(
-        tokens=tokens[0] if len(tokens) == 1 else np.concatenate(tokens),
-        kind=np.repeat(np.array(kinds, np.uint8), sizes),
-        step_slots=np.array([sum(sizes)], np.int32),
+        tokens=joined,
+        kind=_join(kinds),
+        step_slots=np.array([len(joined)], np.int32),
         images=data,
         image_info=image_table(images),
         content_hash=hash_content(*hashed),

@@ -55,8 +55,10 @@ class TokenizedItem:
 
 def image_table(images: list[StoredImage]) -> NDArray[np.int32]:
     """Returns `image_info`, int32 [n, 3]."""
+    if not images:
+        return np.zeros((0, 3), np.int32)
     rows = [(image.height, image.width, image.encoding) for image in images]
-    return np.array(rows, np.int32).reshape(-1, 3)
+    return np.array(rows, np.int32)
 
 
 def hash_content(*parts: Any) -> str:
