@@ -1,0 +1,128 @@
+"""`gato-inspect GLOB`: rows back to text, images, numbers and actions, in the terminal.
+
+    gato-inspect out/babyai                                     its first row
+    gato-inspect 'out/babyai/train-*.tfrecord' --row 7          the eighth
+    gato-inspect out/captions/train-00000-of-00001.tfrecord --rows 3 --no_color
+
+Each row is drawn as a map of its slots, coloured by kind, full where the slot is a
+target, with segments and prompts marked; then counts by kind, then what each segment
+says. Colours are left out when the output is no terminal.
+"""
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from gato.pipelines.inspection.load import InspectedRow, read_rows
+from gato.pipelines.inspection.segments import draw_segment
+from gato.pipelines.inspection.slots import kind_table, legend, slot_map
+from gato.schemas.errors import GatoError
+
+_WIDEST = 120
+_EXAMPLES = """examples:
+  gato-inspect out/babyai                                the first row
+  gato-inspect 'out/babyai/train-*.tfrecord' --row 7     the eighth
+  gato-inspect out/captions --rows 3 --no_color          three rows, no colours
+"""
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"0 or more is meant, got {value}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gato-inspect",
+        description="Decodes rows back to text, images, numbers and actions.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "pattern",
+        metavar="GLOB",
+        help="a shard, a quoted pattern of shards, or a data set's folder",
+    )
+    parser.add_argument(
+        "--row",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="the first row to show, from 0 over all shards (0)",
+    )
+    parser.add_argument(
+        "--rows", type=_count, default=1, metavar="K", help="how many rows to show (1)"
+    )
+    parser.add_argument(
+        "--no_color", action="store_true", help="letters in place of colours"
+    )
+    return parser
+
+
+def draw_row(inspected: InspectedRow, console: Console, *, color: bool) -> None:
+    """Prints one row.
+
+    Args:
+        inspected: The row.
+        console: Where it is printed.
+        color: Whether it has colours.
+    """
+    row, width = inspected.row, console.width
+    title = Text(f" {inspected.path} ", "bold", overflow="ellipsis", no_wrap=True)
+    manifest = inspected.manifest
+    facts = Text(
+        f"row {inspected.number} of {inspected.num_rows}, data set {manifest.dataset},"
+        f" {manifest.sequence_length} slots, {inspected.num_bytes:,} bytes"
+    )
+    console.print(Panel(facts, title=title, title_align="left", border_style="dim"))
+    console.print(slot_map(row, width=width, color=color))
+    console.print(legend(row, color=color))
+    console.print()
+    console.print(kind_table(row, width=width, color=color))
+    console.print()
+    for number, segment in enumerate(inspected.segments, 1):
+        console.print(draw_segment(number, row, segment, width=width, color=color))
+        console.print()
+
+
+def make_console(no_color: bool) -> tuple[Console, bool]:
+    """Returns the console, at most 120 columns wide, and whether it has colours."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character gets a question mark for it.
+        sys.stdout.reconfigure(errors="replace")
+    console = Console(no_color=no_color or None, highlight=False)
+    color = console.color_system is not None and not console.no_color
+    if console.width > _WIDEST:
+        console.width = _WIDEST
+    return console, color
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    console, color = make_console(arguments.no_color)
+    try:
+        for row in read_rows(arguments.pattern, arguments.row, arguments.rows):
+            draw_row(row, console, color=color)
+    except GatoError as error:
+        print(f"gato-inspect: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"gato-inspect: {arguments.pattern}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

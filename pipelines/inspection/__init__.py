@@ -1,0 +1,1 @@
+"""Rows of finished shards, drawn in a terminal."""
