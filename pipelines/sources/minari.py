@@ -154,16 +154,16 @@ def _is_namespace_file(path: str) -> bool:
 
 def _hint(path: str) -> str:
     """Returns what to give instead of a wrong path."""
-    if "metadata.json" in files.list_folder(path):
+    if not files.is_folder(path):
+        return "; this is a file" if files.exists(path) else "; there is nothing here"
+    names = files.list_folder(path)
+    if "metadata.json" in names:
         return f"; give its folder, {path.rstrip('/').rpartition('/')[0] or '.'}"
-    if files.is_folder(path):
-        for depth in (1, 2, 3):
-            pattern = files.join(path, "/".join("*" * depth))
-            if files.glob(files.join(pattern, "data", "metadata.json")):
-                return f"; such folders lie below it, give {pattern}"
-        held = ", ".join(files.list_folder(path)[:5]) or "nothing"
-        return f"; the folder holds {held}"
-    return "; this is a file" if files.exists(path) else "; there is nothing here"
+    for depth in (1, 2, 3):
+        pattern = files.join(path, "/".join("*" * depth))
+        if files.glob(files.join(pattern, "data", "metadata.json")):
+            return f"; such folders lie below it, give {pattern}"
+    return f"; the folder holds {', '.join(names[:5]) or 'nothing'}"
 
 
 def _files_below(folder: str) -> Iterator[str]:

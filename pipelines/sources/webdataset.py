@@ -230,10 +230,16 @@ def _damaged(
     verdict = QuarantineError(
         Reason.CORRUPT_FILE, f"the tar cannot be read further: {error}"
     )
-    if is_cut:
-        yield _unreadable(partition, sample, verdict)
-        return
-    yield from _finished(partition, sample, dataset)
+    for item in _finished(partition, sample, dataset):
+        # What it lacks may stand behind the damage.
+        lacks = isinstance(item, Unreadable) and item.reason in (
+            Reason.MISSING_FIELD,
+            Reason.MISSING_IMAGE,
+        )
+        if is_cut or lacks:
+            yield _unreadable(partition, sample, verdict)
+            return
+        yield item
     yield Unreadable(
         source=partition.path,
         item_id=None,
