@@ -18,6 +18,7 @@ from gato.schemas.errors import QuarantineError, Reason
 from gato.schemas.manifest import ActionSpec, ObservationSpec, TaskSpec
 from gato.schemas.record import Kind, token_dtype
 from gato.tokenizers import continuous, discrete
+from gato.tokenizers.action_scale import ActionScale
 from gato.tokenizers.image import StoredImage, store_encoded, store_pixels
 from gato.tokenizers.image_header import read_header
 from gato.tokenizers.slots import Block, join_blocks
@@ -116,6 +117,11 @@ class TimestepTokenizer:
         self._vocabulary = tokenizer.vocabulary
         self._dtype = np.dtype(token_dtype(tokenizer.vocabulary.size))
         self._clip = clip
+        self._scales = {
+            action.key: ActionScale(action.low, action.high)
+            for action in spec.actions
+            if action.low is not None and action.high is not None
+        }
 
     def encode(
         self, observations: Mapping[str, Column], actions: Mapping[str, Column]
@@ -203,11 +209,9 @@ class TimestepTokenizer:
     ) -> NDArray[np.float64] | NDArray[np.int64]:
         if spec.kind == "discrete":
             return discrete.decode(tokens)
-        values = continuous.decode_action(tokens - self._vocabulary.first_continuous)
-        if spec.low is None or spec.high is None:
-            return values
-        low, high = np.array(spec.low), np.array(spec.high)
-        return low + (values + 1) / 2 * (high - low)
+        bins = tokens - self._vocabulary.first_continuous
+        scale = self._scales.get(spec.key)
+        return continuous.decode_action(bins) if scale is None else scale.decode(bins)
 
     def _observation_blocks(
         self, columns: Mapping[str, Column]
@@ -245,16 +249,13 @@ class TimestepTokenizer:
             ids = discrete.encode(array, num_values(spec))
             return Block(Kind.DISCRETE_ACTION, _flat_steps(ids))
         array = continuous.to_float64(_numbers(column, "f", spec.shape))
-        low, high = -1.0, 1.0
-        if spec.low is not None and spec.high is not None:
-            low = np.array(spec.low).reshape(spec.shape)
-            high = np.array(spec.high).reshape(spec.shape)
-        if self._clip:
-            array = np.clip(array, low, high)
-        if spec.low is not None:
-            with np.errstate(over="ignore"):  # an infinity is refused next
-                array = 2 * ((array - low) / (high - low)) - 1
-        bins = continuous.encode_action(array)
+        scale = self._scales.get(spec.key)
+        if scale is None:
+            array = np.clip(array, -1, 1) if self._clip else array
+            bins = continuous.encode_action(array)
+        else:
+            flat = _flat_steps(array)
+            bins = scale.encode(scale.clip(flat) if self._clip else flat)
         return Block(Kind.CONTINUOUS_ACTION, self._bin_ids(bins))
 
     def _bin_ids(self, bins: NDArray[np.int16]) -> NDArray[np.integer]:
