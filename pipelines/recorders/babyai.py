@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -153,7 +154,10 @@ def _workplace(output: pathlib.Path) -> Iterator[pathlib.Path]:
             ) from error
         for left in workplace.iterdir():
             shutil.rmtree(left)
-        yield workplace
+        # A name of its own: a worker of a killed run may still be writing.
+        attempt = workplace / uuid.uuid4().hex
+        attempt.mkdir()
+        yield attempt
         shutil.rmtree(workplace)
     finally:
         os.close(handle)

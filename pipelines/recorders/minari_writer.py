@@ -34,7 +34,7 @@ from gato.schemas.errors import GatoError, UsageError
 _NAMESPACE = "babyai"
 _MISSION_CHARACTERS = string.ascii_letters + string.digits + " ,.'-"
 # Episodes held in memory before they are written.
-_BATCH = 500
+_BATCH = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,10 @@ import concurrent.futures
 import concurrent.futures.process
 import contextlib
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -28,8 +32,20 @@ _made: Any = None
 
 
 def _start_worker(made: Any) -> None:
+    """Prepares a worker: it counts into `made`, and ends with the command."""
     global _made
     _made = made
+    # Ctrl-C reaches all processes: die at once, without each one's traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A killed command would leave its workers behind, waiting for jobs or writing.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _count() -> None:

@@ -5,6 +5,9 @@ import fcntl
 import json
 import os
 import pathlib
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import gymnasium
@@ -232,6 +235,29 @@ def test_the_same_command_redoes_only_what_is_missing(
     metadata = [_load(f, IDS[1]).storage.metadata for f in (recorded, tmp_path)]
     for key in ("ref_min_score", "ref_max_score"):
         assert metadata[0][key] == metadata[1][key]
+
+
+@pytest.mark.slow
+def test_a_killed_recording_goes_on_to_the_same_data(
+    recorded: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    command = [sys.executable, "-m", "gato.pipelines.record", *_command(tmp_path)]
+    # Workers that only the end of their command can end: they have much to play.
+    command[command.index("--episodes") + 1] = "100000"
+    with subprocess.Popen([*command, "--workers", "2"]) as process:
+        while not list(tmp_path.glob(".recording/*/*/babyai/*/*/data/*.hdf5")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    assert not list(tmp_path.glob("babyai/*/*-v0"))
+    written = {path: path.stat().st_size for path in tmp_path.rglob("*.hdf5")}
+    time.sleep(1.5)
+    later = {path: path.stat().st_size for path in tmp_path.rglob("*.hdf5")}
+    assert later == written, "workers outlived their command"
+    assert record.main(_command(tmp_path)) == 0
+    for dataset_id in IDS:
+        _same_episodes(_load(recorded, dataset_id), _load(tmp_path, dataset_id))
+    assert [path.name for path in tmp_path.iterdir()] == ["babyai"]
 
 
 def test_data_of_another_recipe_is_refused(
