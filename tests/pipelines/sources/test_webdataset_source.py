@@ -13,7 +13,8 @@ import fsspec
 import numpy as np
 import pytest
 import raw_inputs
-import webdataset
+from webdataset import tariterators
+from webdataset.writer import TarWriter
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +78,7 @@ def write_samples(path: pathlib.Path, count: int) -> list[dict[str, Any]]:
     """Writes samples with webdataset's own writer, as img2dataset lays them out."""
     generator = np.random.default_rng(0)
     samples = []
-    writer = webdataset.TarWriter(str(path), encoder=False)
+    writer = TarWriter(str(path), encoder=False)
     for number in range(count):
         caption = raw_inputs.sentence(generator, 1 + number % 7)
         record = {"uid": str(number), "caption": caption, "status": "success"}
@@ -100,11 +101,11 @@ def test_reads_what_webdataset_reads(tmp_path: pathlib.Path) -> None:
     with path.open("rb") as file:
         members = (
             {**member, "__url__": str(path)}
-            for member in webdataset.tariterators.tar_file_iterator(file)
+            for member in tariterators.tar_file_iterator(file)
         )
         expected = [
             (s["__key__"], s["jpg"], s["txt"].decode())
-            for s in webdataset.tariterators.group_by_keys(members)
+            for s in tariterators.group_by_keys(members)
         ]
     items = read(path)
     ids = [i.document_id for i in items if isinstance(i, Document)]
