@@ -11,7 +11,6 @@ says. Colours are left out when the output is no terminal.
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Sequence
 
@@ -82,7 +81,7 @@ def draw_row(inspected: InspectedRow, console: Console, *, color: bool) -> None:
         f"row {inspected.number} of {inspected.num_rows}, data set {manifest.dataset},"
         f" {manifest.sequence_length} slots, {inspected.num_bytes:,} bytes"
     )
-    console.print(Panel(facts, title=title, title_align="left", border_style="dim"))
+    console.print(Panel(facts, title=title, title_align="left", border_style="grey50"))
     console.print(slot_map(row, width=width, color=color))
     console.print(legend(row, color=color))
     console.print()
@@ -115,9 +114,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GatoError as error:
         print(f"gato-inspect: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader (`| head`) has seen enough; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         print(f"gato-inspect: {arguments.pattern}: {error}", file=sys.stderr)
         return 1

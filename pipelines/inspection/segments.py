@@ -1,6 +1,6 @@
 """Decoded segments: provenance, then timesteps or documents, value by value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,13 @@ def _chosen(
     yield from steps[-_LAST:]
 
 
+def _steps(entry: Mapping[str, Any]) -> str:
+    first = entry["first_step"]
+    if entry["num_steps"] == 1:
+        return f"step {first}"
+    return f"steps {first} to {first + entry['num_steps'] - 1}"
+
+
 def _title(number: int, segment: DecodedSegment, color: bool) -> Text:
     entry = segment.provenance
     title = Text(f"segment {number} ", "bold")
@@ -161,8 +168,7 @@ def _title(number: int, segment: DecodedSegment, color: bool) -> Text:
         title.append(f"  {slots}", "dim")
         return title
     title.append(printable(str(entry["episode"])), "cyan" if color else "")
-    last = entry["first_step"] + entry["num_steps"] - 1
-    title.append(f"  steps {entry['first_step']} to {last}, {slots}", "dim")
+    title.append(f"  {_steps(entry)}, {slots}", "dim")
     return title
 
 
@@ -178,11 +184,10 @@ def _facts(segment: DecodedSegment, color: bool) -> Iterator[Text]:
     )
     prompt = entry["prompt"]
     if prompt is not None:
-        last = prompt["first_step"] + prompt["num_steps"] - 1
         place = {"tail": "the end of", "uniform": "a run of"}[prompt["mode"]]
         yield Text(
-            f"prompt: {place} {printable(str(prompt['episode']))}, steps"
-            f" {prompt['first_step']} to {last}, {prompt['length']} slots",
+            f"prompt: {place} {printable(str(prompt['episode']))},"
+            f" {_steps(prompt)}, {prompt['length']} slots",
             PROMPT_COLOR if color else "",
         )
 
@@ -196,7 +201,7 @@ def _part(row: Row, part: DecodedPart, columns: int, color: bool) -> RenderableT
         text = Text(
             _cut(printable(part.value), _MOST_CHARACTERS), _style(row, part, color)
         )
-        text.append(" ⏹ end" if part.ended else " … goes on in another row", "dim")
+        text.append(" (end)" if part.ended else " … goes on in another row", "dim")
         grid.add_row(mark, text)
     else:
         drawn = draw_image(part.value, columns=columns, lines=_LINES, color=color)
