@@ -44,8 +44,8 @@ def write(dataset_id: str, data_format: str) -> None:
         EpisodeBuffer(
             id=number,
             seed=number,
-            observations=generator.normal(size=(_STEPS + 1, 39)),
-            actions=generator.uniform(-1, 1, (_STEPS, 4)).astype(np.float32),
+            observations=list(generator.normal(size=(_STEPS + 1, 39))),
+            actions=list(generator.uniform(-1, 1, (_STEPS, 4)).astype(np.float32)),
             rewards=list(generator.normal(size=_STEPS)),
             terminations=[False] * _STEPS,
             truncations=[False] * (_STEPS - 1) + [True],

@@ -122,7 +122,7 @@ def test_start_of_discrete_spaces_is_subtracted(
     )
     buffer = EpisodeBuffer(
         id=0,
-        observations=np.array([4, 5, 6]),
+        observations=[4, 5, 6],
         actions={"one": np.array([-1, 1]), "many": np.array([[7, 1], [5, 0]])},
         rewards=[0.0, 1.0],
         terminations=[False, True],

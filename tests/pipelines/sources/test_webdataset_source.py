@@ -99,9 +99,10 @@ def test_reads_what_webdataset_reads(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "00000.tar"
     assert len(write_samples(path, 40)) == 40
     with path.open("rb") as file:
+        stream: Any = file
         members = (
             {**member, "__url__": str(path)}
-            for member in tariterators.tar_file_iterator(file)
+            for member in tariterators.tar_file_iterator(stream)
         )
         expected = [
             (s["__key__"], s["jpg"], s["txt"].decode())
