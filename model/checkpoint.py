@@ -101,8 +101,8 @@ class Checkpoints:
         if differing:
             raise GatoError(
                 f"{self._folder}: a run goes on with the command and data it began"
-                f" with, but {'; '.join(differing)}. Give another --checkpoint_dir, or the"
-                " former values."
+                f" with, but {'; '.join(differing)}. Give another --checkpoint_dir, or"
+                " the former values."
             )
 
     def save(self, step: int, state: State) -> None:

@@ -52,6 +52,14 @@ class Model:
         """Returns new parameters."""
         return nnx.to_pure_dict(nnx.state(self._create()))
 
+    def hidden(
+        self, params: State, batch: Batch, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns the decoder's vectors [B, L, D]; without a key, of evaluation."""
+        state = jax.tree.map(lambda leaf: leaf, self._abstract)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(self._graph, state)(batch, key)
+
     def losses(
         self, params: State, batch: Batch, key: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
@@ -62,9 +70,7 @@ class Model:
             batch: On the device.
             key: Of the step; None for evaluation.
         """
-        state = jax.tree.map(lambda leaf: leaf, self._abstract)
-        nnx.replace_by_pure_dict(state, params)
-        hidden_BLD = nnx.merge(self._graph, state)(batch, key)
+        hidden_BLD = self.hidden(params, batch, key)
         targets_BL, counts_BL = shift_targets(batch)
         table_VD = params["embed"]["table_VD"]
         losses = token_losses(hidden_BLD, table_VD, targets_BL, self.vocabulary_size)

@@ -10,6 +10,7 @@ import hashlib
 import os
 
 import numpy as np
+
 from gato.schemas import manifest as manifests
 from gato.schemas.record import Encoding, Kind, Row, encode_row, token_dtype
 from gato.schemas.shards import ShardName
@@ -156,8 +157,8 @@ def _split(folder, split, rows, num_shards):
         )
         for index in range(num_shards)
     ]
-    tokens = sum(int(np.count_nonzero(one.kind & 7)) for one in rows)
-    return manifests.SplitInfo(rows=len(rows), tokens=tokens, shards=shards)
+    slots = len(rows) * LENGTH
+    return manifests.SplitInfo(rows=len(rows), tokens=slots, shards=shards)
 
 
 def _counts(rows):
