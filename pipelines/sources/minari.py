@@ -186,17 +186,28 @@ class _Reader:
     metadata: Metadata
 
     def all_lost(self, error: Exception) -> Iterator[Unreadable]:
-        """Yields a verdict for each episode that the metadata promises."""
+        """Yields a verdict for each episode that the metadata promises.
+
+        Where it promises none, the verdict is on the file.
+        """
         stop = self.partition.stop or self.metadata.num_episodes
+        numbers = range(self.partition.start, stop)
         if not isinstance(error, QuarantineError):
             error = QuarantineError(
                 Reason.CORRUPT_FILE, f"the episodes' file cannot be read: {error!r}"
             )
-        if self.metadata.num_episodes == 0:
-            # Minari makes an empty file before it writes the first episode.
-            return
-        for number in range(self.partition.start, stop):
+        if not numbers and not self._is_unwritten():
+            lost = self._unreadable(self.partition.start, error)
+            yield dataclasses.replace(lost, item_id=None)
+        for number in numbers:
             yield self._unreadable(number, error)
+
+    def _is_unwritten(self) -> bool:
+        # Minari makes an empty file before it writes the first episode.
+        path = files.join(self.partition.path, "data", "main_data.hdf5")
+        with contextlib.suppress(OSError):
+            return self.metadata.num_episodes == 0 and files.size(path) == 0
+        return False
 
     def episodes(
         self, storage: Storage, there: list[int]

@@ -171,6 +171,16 @@ def test_an_empty_data_set_has_no_items(tmp_path: pathlib.Path) -> None:
     assert read(path) == []
 
 
+def test_a_file_cut_before_the_metadata_counted(tmp_path: pathlib.Path) -> None:
+    path = walk(tmp_path)
+    file = path / "data" / "main_data.hdf5"
+    file.write_bytes(file.read_bytes()[:-1000])
+    change_metadata(path, total_episodes=0)
+    (item,) = read(path)
+    assert isinstance(item, Unreadable)
+    assert (item.item_id, item.reason) == (None, Reason.CORRUPT_FILE)
+
+
 @pytest.mark.parametrize("layout", ["arrow", "parquet"])
 def test_damaged_folders_of_arrow_cost_one_each(
     tmp_path: pathlib.Path, layout: str

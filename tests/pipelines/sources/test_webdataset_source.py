@@ -13,11 +13,11 @@ import fsspec
 import numpy as np
 import pytest
 import raw_inputs
-from webdataset import tariterators
-from webdataset.writer import TarWriter
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from webdataset import tariterators
+from webdataset.writer import TarWriter
 
 from gato.pipelines.sources import base
 from gato.pipelines.sources.registry import source_for
