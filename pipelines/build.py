@@ -23,6 +23,7 @@ from apache_beam.runners.runner import PipelineState
 
 from gato.pipelines import discover, finish, progress
 from gato.pipelines.build_job import BuildJob, DatasetJob
+from gato.pipelines.close import close_build
 from gato.pipelines.command import run_command
 from gato.pipelines.job import BuildShards
 from gato.schemas import config as configs
@@ -166,6 +167,7 @@ def prepare(
         attempt=uuid.uuid4().hex,
         progress_port=None,
         datasets=jobs,
+        finished=tuple(finished),
     )
     for standing in stale:
         _clear(arguments.output, standing)
@@ -347,7 +349,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     prepared, finished = prepare(arguments, console)
     for name in finished:
         console.print(f"{name}: finished before, with the same input and config.")
-    if prepared.datasets and not _run_job(prepared, arguments, rest, console):
+    if not prepared.datasets:
+        close_build(prepared, finished)
+    elif not _run_job(prepared, arguments, rest, console):
         return 0
     failures = _failures(prepared)
     _summarize(prepared, finished, console)

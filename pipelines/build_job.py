@@ -45,6 +45,7 @@ class BuildJob:
         attempt: This run's id; another one in the output means it was overtaken.
         progress_port: Where a local display listens; None on a cluster.
         datasets: What to build, by name.
+        finished: What was finished before, of what the command names.
     """
 
     output: str
@@ -56,6 +57,7 @@ class BuildJob:
     attempt: str
     progress_port: int | None
     datasets: dict[str, DatasetJob]
+    finished: tuple[str, ...]
 
     def folder(self, dataset: str) -> str:
         """Returns a data set's folder in the output."""

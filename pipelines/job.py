@@ -32,11 +32,19 @@ class BuildShards(beam.PTransform):
             | "SpreadPartitions" >> beam.Reshuffle()
             | "TokenizePartitions" >> beam.ParDo(stages.TokenizePartition(job))
         )
-        verdicts = (
+        decisions = (
             fragments
             | "ReadColumns" >> beam.ParDo(stages.ReadColumns(job))
             | "GroupByTask" >> beam.GroupByKey()
             | "DecideTasks" >> beam.ParDo(stages.DecideTasks(job))
+        )
+        # A data set of which nothing was read gets its verdict too.
+        named = pipeline | "NameDatasets" >> beam.Create(
+            [(n, None) for n in job.datasets]
+        )
+        verdicts = (
+            (decisions, named)
+            | "JoinDecisions" >> beam.Flatten()
             | "GroupDecisions" >> beam.GroupByKey()
             | "JudgeDatasets" >> beam.ParDo(stages.JudgeDataset(job))
         )
@@ -57,11 +65,11 @@ class BuildShards(beam.PTransform):
         assigned = windows | "AssignShards" >> beam.ParDo(
             stages.AssignShards(job), AsList(totals)
         )
-        named = verdicts | "NameShards" >> beam.ParDo(
+        empty = verdicts | "NameShards" >> beam.ParDo(
             stages.NameShards(job), AsList(totals)
         )
         finished = (
-            (assigned, named)
+            (assigned, empty)
             | "JoinShards" >> beam.Flatten()
             | "GroupByShard" >> beam.GroupByKey()
             | "AssembleShards" >> beam.ParDo(stages.AssembleShard(job))

@@ -30,13 +30,10 @@ class Reporter:
         self._sender = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._counts: dict[str, int] = {}
         self._sent = 0.0
-        self._socket = (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) if port else None
-        )
 
     def add(self, **counts: int) -> None:
         """Adds to named counts."""
-        if self._socket is None:
+        if self._port is None:
             return
         for name, count in counts.items():
             self._counts[name] = self._counts.get(name, 0) + count
@@ -45,11 +42,13 @@ class Reporter:
 
     def flush(self) -> None:
         """Sends the counts now."""
-        if self._socket is None or self._port is None:
+        if self._port is None:
             return
         self._sent = time.monotonic()
         packet = json.dumps([self._sender, self._counts]).encode()
-        self._socket.sendto(packet, (_HOST, self._port))
+        # Opened for each packet: workers are not told when they end.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(packet, (_HOST, self._port))
 
 
 class Display:

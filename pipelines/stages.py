@@ -11,6 +11,7 @@ from apache_beam.pvalue import TaggedOutput
 from gato.pipelines import columns, decide, finish, plan
 from gato.pipelines.assemble import ShardAssembler
 from gato.pipelines.build_job import BuildJob
+from gato.pipelines.close import close_build
 from gato.pipelines.demonstrations import write_demonstrations
 from gato.pipelines.discover import SourcePath
 from gato.pipelines.fragment import FragmentRef, read_footer
@@ -100,11 +101,13 @@ class ReadColumns(beam.DoFn):
         """Yields ((data set, what is decided together), columns)."""
         entry = self._job.datasets[ref.dataset]
         footer = read_footer(ref.path)
+        limited = self._job.limit is not None
         for block in columns.item_blocks(ref, footer, entry.dataset, self._job.config):
-            if self._job.limit is not None:
-                together = ""
+            if entry.control:
+                together = "" if limited else f"task {block.task}"
             else:
-                together = f"task {block.task}" if entry.control else ref.name
+                limited |= entry.dataset.max_episodes is not None
+                together = "" if limited else ref.name
             yield (ref.dataset, together), block
 
 
@@ -136,12 +139,13 @@ class JudgeDataset(beam.DoFn):
         self._job = job
 
     def process(
-        self, element: tuple[str, Iterable[tuple[decide.TaskDecision, list[Any]]]]
+        self,
+        element: tuple[str, Iterable[tuple[decide.TaskDecision, list[Any]] | None]],
     ) -> Iterator[finish.Verdict]:
-        """Yields the verdict."""
+        """Yields the verdict; None among the decisions only names the data set."""
         name, grouped = element
         entry = self._job.datasets[name]
-        decided = sorted(grouped, key=_decision_order)
+        decided = sorted((d for d in grouped if d is not None), key=_decision_order)
         folder = self._job.folder(name)
         finish.write_quarantine(folder, (row for _, rows in decided for row in rows))
         verdict = finish.judge(
@@ -348,19 +352,9 @@ class FinishBuild(beam.DoFn):
         self._job = job
 
     def process(self, _: Any, finished: list[str]) -> Iterator[str]:
-        """Yields the names of the finished data sets."""
-        job = self._job
-        job.check_attempt()
-        root = finish.root_manifest(job.output, job.config, job.config_fingerprint)
-        if root is not None:
-            path = files.join(job.output, manifest.MANIFEST_NAME)
-            files.write_atomic(path, manifest.dump_manifest(root))
-        if not job.keep_fragments:
-            for name in finished:
-                files.remove_folder(job.fragments_folder(name))
-            folder = files.join(job.output, manifest.FRAGMENTS_FOLDER)
-            if not files.list_folder(folder):
-                files.remove_folder(folder)
+        """Yields the names of the data sets that were finished now."""
+        self._job.check_attempt()
+        close_build(self._job, [*finished, *self._job.finished])
         yield from finished
 
 
