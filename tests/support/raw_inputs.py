@@ -134,6 +134,7 @@ def grids(
     steps: tuple[int, int] = (1, 12),
     returns: tuple[float, float] = (0.0, 1.0),
     size: int = 7,
+    mission_words: tuple[int, int] = (5, 5),
 ) -> RawDataset:
     """Discrete grids [size, size, 3], a direction and a mission; 7 discrete actions.
 
@@ -146,7 +147,8 @@ def grids(
         total = generator.uniform(*returns)
         success = np.zeros(length + 1, bool)
         success[-1] = total > sum(returns) / 2
-        mission = " ".join(generator.choice(WORDS[:14], size=5))
+        num_words = int(generator.integers(mission_words[0], mission_words[1] + 1))
+        mission = " ".join(generator.choice(WORDS[:14], size=num_words))
         shape = (length + 1, size, size, 3)
         episodes.append(
             RawEpisode(
@@ -163,7 +165,7 @@ def grids(
     space = {
         "direction": spaces.Discrete(4),
         "image": spaces.Box(0, 255, (size, size, 3), np.uint8),
-        "mission": spaces.Text(200),
+        "mission": spaces.Text(1000),
     }
     return RawDataset(
         observation_space=spaces.Dict(space),

@@ -109,7 +109,7 @@ def webdataset_documents(
                 content = _document([(values.IMAGE, pixels), (values.TEXT, ids)])
                 if len(content.tokens) > config["sequence_length"]:
                     raise Bad("too_long")
-                item.content, item.signature = content, images[0]
+                item.content, item.image = content, images[0]
             except Bad as bad:
                 item.reason = str(bad)
             yield item

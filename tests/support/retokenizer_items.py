@@ -74,6 +74,7 @@ class Item:
     content: Tokens | None = None
     reason: str | None = None
     signature: Any = None
+    image: bytes | None = None
 
 
 def flatten(

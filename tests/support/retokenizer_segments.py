@@ -306,7 +306,7 @@ class DocumentChecker(DatasetChecker):
         parts = [self.pieces[name][1] for name in names]
         if parts[0].images:
             expect(1 <= len(parts) <= 5, place, "one to five pairs a segment")
-            distinct = {self.pieces[name][0].signature for name in names}
+            distinct = {self.pieces[name][0].image for name in names}
             expect_equal(len(distinct), len(names), place, "number of distinct images")
             self.pairs[len(parts)] += 1
         else:
@@ -318,6 +318,6 @@ class DocumentChecker(DatasetChecker):
         name = self.dataset["name"]
         expect(not self.missing, name, f"missing documents {sorted(self.missing)[:3]}")
         self.check_equal_content(
-            (item.signature or piece.tokens.tobytes(), item.id)
+            (item.image or piece.tokens.tobytes(), item.id)
             for item, piece in self.pieces.values()
         )
