@@ -45,4 +45,4 @@ def write_demonstrations(
                 **{f.name: getattr(piece, f.name) for f in dataclasses.fields(Slice)},
                 provenance=provenance,
             )
-            file.write(frame(encode_row(builder.build([segment])[0])))
+            file.write(frame(encode_row(builder.build([[segment]])[0][0])))

@@ -82,8 +82,8 @@ def run_lengths(values: NDArray[np.integer]) -> tuple[list[int], list[int]]:
     >>> run_lengths(np.array([4, 4, 4, 5]))
     ([3, 1], [4, 5])
     """
-    if not len(values):
-        return [], []
+    if len(values) < 2:
+        return [1] * len(values), values.tolist()
     starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
     counts = np.diff(np.append(starts, len(values)))
     return counts.tolist(), values[starts].tolist()

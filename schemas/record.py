@@ -23,6 +23,7 @@ MAX_LOCAL_POSITION = 511
 MAX_SEGMENTS = 255
 # The largest vocabulary whose ids fit uint16.
 _UINT16_IDS = 65_536
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 class Kind(enum.IntEnum):
@@ -197,9 +198,7 @@ def decode_features(data: memoryview) -> dict[str, list[memoryview]]:
 
 def encode_row(row: Row) -> bytes:
     """Returns the serialized Example of a row."""
-    provenance = json.dumps(
-        row.provenance, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    )
+    provenance = _JSON.encode(row.provenance)
     tokens = row.tokens
     return encode_example(
         {

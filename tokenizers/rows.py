@@ -80,73 +80,89 @@ class RowBuilder:
         self._targets = target.astype(np.uint8)
         self._has_position = np.isin(kinds, _OBSERVATIONS) & control
 
-    def build(self, segments: Sequence[Segment]) -> tuple[Row, int]:
-        """Returns a row of the segments, in order, and its clamped local positions.
+    def build(self, rows: Sequence[Sequence[Segment]]) -> tuple[list[Row], int]:
+        """Returns rows of the segments, in order, and how many positions were clamped.
+
+        All rows of the call are made as one array [R, L] a feature: for rows of a
+        thousand slots, calls of NumPy cost more than what they do.
+
+        Args:
+            rows: The segments of each row; no row is empty.
 
         Raises:
-            ValueError: If the segments do not fit.
+            ValueError: If the segments of a row do not fit.
         """
         length = self.sequence_length
+        segments = [segment for row in rows for segment in row]
+        row_of = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         lengths = np.array([len(segment.tokens) for segment in segments], np.int64)
-        used = int(lengths.sum())
-        if used > length:
-            raise ValueError(f"a row has {length} slots, the segments take {used}.")
-        starts = np.cumsum(lengths) - lengths
-        codes = np.concatenate([segment.kind for segment in segments])
+        used = np.bincount(row_of, lengths, minlength=len(rows)).astype(np.int64)
+        if (used > length).any():
+            raise ValueError(
+                f"a row has {length} slots, the segments of one take {used.max()}."
+            )
+        first_of_row = np.cumsum(used) - used
+        starts = np.cumsum(lengths) - lengths - first_of_row[row_of]
+        filled = np.arange(length) < used[:, None]
 
-        tokens = np.zeros(length, self.dtype)
-        np.concatenate([s.tokens for s in segments], out=tokens[:used])
-        kind = np.zeros(length, np.uint8)
-        np.bitwise_and(codes, PROMPT_BIT | KIND_MASK, out=kind[:used])
-        loss_mask = np.zeros(length, np.uint8)
-        loss_mask[:used] = self._targets[codes]
+        tokens = np.zeros((len(rows), length), self.dtype)
+        tokens[filled] = np.concatenate([segment.tokens for segment in segments])
+        codes = np.zeros((len(rows), length), np.uint8)
+        codes[filled] = np.concatenate([segment.kind for segment in segments])
+        kind = codes & np.uint8(PROMPT_BIT | KIND_MASK)
+        loss_mask = self._targets[codes]
         # Nothing inside a segment predicts its first slot.
-        loss_mask[starts] = 0
-        segment_ids = np.zeros(length, np.uint8)
-        segment_ids[:used] = np.repeat(
-            np.arange(1, len(segments) + 1, dtype=np.uint8), lengths
-        )
-        local, clamped = self._local_positions(segments, codes)
-        local_position = np.full(length, -1, np.int16)
-        local_position[:used] = local
-        images = tuple(image for s in segments for image in s.images)
-        row = Row(
-            tokens=tokens,
-            kind=kind,
-            loss_mask=loss_mask,
-            segment=segment_ids,
-            local_position=local_position,
-            images=images,
-            image_info=_image_info(kind, segments, len(images)),
-            provenance=[
-                _place(s.provenance, start, n)
-                for s, start, n in zip(
-                    segments, starts.tolist(), lengths.tolist(), strict=True
+        loss_mask[row_of, starts] = 0
+        number = np.arange(len(segments)) - np.searchsorted(row_of, row_of) + 1
+        segment_ids = np.zeros((len(rows), length), np.uint8)
+        segment_ids[filled] = np.repeat(number.astype(np.uint8), lengths)
+        local_position = np.full((len(rows), length), -1, np.int16)
+        clamped = self._fill_local_positions(local_position, filled, segments, codes)
+        built = []
+        spans = zip(segments, starts.tolist(), lengths.tolist(), strict=True)
+        for place, row in enumerate(rows):
+            images = tuple(image for segment in row for image in segment.images)
+            built.append(
+                Row(
+                    tokens=tokens[place],
+                    kind=kind[place],
+                    loss_mask=loss_mask[place],
+                    segment=segment_ids[place],
+                    local_position=local_position[place],
+                    images=images,
+                    image_info=_image_info(kind[place], row, len(images)),
+                    provenance=[_place(*next(spans)) for _ in row],
                 )
-            ],
-        )
-        return row, clamped
+            )
+        return built, clamped
 
-    def _local_positions(
-        self, segments: Sequence[Segment], codes: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.integer] | int, int]:
+    def _fill_local_positions(
+        self,
+        local_position: NDArray[np.int16],
+        filled: NDArray[np.bool_],
+        segments: Sequence[Segment],
+        codes: NDArray[np.uint8],
+    ) -> int:
+        """Writes local positions; returns how many were beyond the largest."""
         has_position = self._has_position[codes]
         if not has_position.any():
-            return -1, 0
+            return 0
         steps = np.concatenate([segment.step_slots for segment in segments])
-        step_starts = np.cumsum(steps) - steps
+        starts = np.cumsum(steps, dtype=np.int32) - steps
         # Observations come first, so the index in the timestep is the local position.
-        index = np.arange(len(codes)) - np.repeat(step_starts, steps)
-        clamped = int(np.count_nonzero(has_position & (index > MAX_LOCAL_POSITION)))
+        index = np.arange(int(steps.sum()), dtype=np.int32)
+        index -= np.repeat(starts.astype(np.int32), steps)
+        clamped = int(
+            np.count_nonzero(has_position[filled] & (index > MAX_LOCAL_POSITION))
+        )
         np.minimum(index, MAX_LOCAL_POSITION, out=index)
-        return np.where(has_position, index, -1), clamped
+        local_position[filled] = index
+        local_position[~has_position] = -1
+        return clamped
 
 
-def _place(provenance: dict[str, Any], start: int, length: int) -> dict[str, Any]:
-    placed = dict(provenance)
-    placed["start"] = start
-    placed["length"] = length
-    return placed
+def _place(segment: Segment, start: int, length: int) -> dict[str, Any]:
+    return {**segment.provenance, "start": start, "length": length}
 
 
 def _image_info(
