@@ -198,9 +198,8 @@ class TimestepTokenizer:
         for spec in self.spec.actions:
             size = int(np.prod(spec.shape))
             own = tokens[..., at : at + size]
-            decoded[spec.key] = self._decode_action(spec, own).reshape(
-                *tokens.shape[:-1], *spec.shape
-            )
+            shape = (*tokens.shape[:-1], *spec.shape)
+            decoded[spec.key] = self._decode_action(spec, own).reshape(shape)
             at += size
         return decoded
 
