@@ -120,14 +120,14 @@ class ShardAssembler:
         self,
         folder: str,
         layout: ShardLayout,
-        on_rows: Callable[[int, int], None] = lambda rows, size: None,
+        on_rows: Callable[[int, int, int], None] = lambda rows, size, windows: None,
     ) -> None:
         """Prepares assembly.
 
         Args:
             folder: The data set's folder in the output.
             layout: What its rows look like.
-            on_rows: Called with (rows, bytes) as they are written.
+            on_rows: Called with (rows, bytes, windows in them) as they are written.
         """
         self._folder = folder
         self._layout = layout
@@ -153,7 +153,7 @@ class ShardAssembler:
         )
         done = self._finished(name, plan_fingerprint)
         if done is not None:
-            self._on_rows(done["rows"], done["bytes"])
+            self._on_rows(done["rows"], done["bytes"], len(merged.windows))
             return done
         summary = self._write(name, merged)
         summary["plan_fingerprint"] = plan_fingerprint
@@ -189,7 +189,7 @@ class ShardAssembler:
                 offsets.append(position)
                 position += len(data)
                 counts.add(row, clamped)
-                self._on_rows(1, len(data))
+                self._on_rows(1, len(data), int(row.segment.max()))
         index = pack_index(offsets, position)
         files.write_atomic(files.join(self._folder, name.index_name), index)
         return {

@@ -17,11 +17,10 @@ from typing import Any
 
 import apache_beam as beam
 import rich.console
-import rich.table
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
+from rich.markup import escape
 
-from gato.pipelines import discover, finish, progress
+from gato.pipelines import discover, engine, finish, progress, report
 from gato.pipelines.build_job import BuildJob, DatasetJob
 from gato.pipelines.close import close_build
 from gato.pipelines.command import run_command
@@ -33,13 +32,12 @@ from gato.schemas.hashing import fingerprint
 from gato.schemas.shards import ShardName
 from gato.tokenizers.text import TextTokenizer
 
-_LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gato-build",
         description="Tokenizes, plans and assembles the data sets of a build config.",
+        allow_abbrev=False,
         epilog="""examples:
   gato-build --config configs/demo.yaml --output runs/demo/shards
   gato-build --config build.yaml --output shards --direct_num_workers 2
@@ -98,7 +96,9 @@ def _choose(config: configs.BuildConfig, names: str | None) -> list[configs.Data
 
 
 def prepare(
-    arguments: argparse.Namespace, console: rich.console.Console
+    arguments: argparse.Namespace,
+    chosen_engine: engine.Engine,
+    console: rich.console.Console,
 ) -> tuple[BuildJob, list[str]]:
     """Reads config and tokenizer, finds the input, and settles what is to be done.
 
@@ -113,6 +113,8 @@ def prepare(
     if arguments.limit is not None and arguments.limit < 1:
         raise UsageError(f"--limit is at least 1, got {arguments.limit}.")
     chosen = _choose(resolved, arguments.datasets)
+    inputs = [path for dataset in chosen for path in dataset.paths]
+    chosen_engine.check_paths([arguments.output, resolved.text_tokenizer, *inputs])
     if not files.exists(resolved.text_tokenizer):
         raise UsageError(
             f"{arguments.config}: text_tokenizer: no such SentencePiece model"
@@ -121,8 +123,9 @@ def prepare(
     tokenizer = TextTokenizer.load(resolved.text_tokenizer)
     if not tokenizer.round_trips:
         console.print(
-            f"[yellow]warning[/] {resolved.text_tokenizer}: decode(encode(x)) is not x"
-            " on a test string; texts cannot be read back exactly from the tokens."
+            f"[yellow]warning[/] {escape(resolved.text_tokenizer)}: decode(encode(x))"
+            " is not x on a test string; texts cannot be read back exactly from the"
+            " tokens."
         )
     vocabulary = tokenizer.vocabulary.info()
     as_written = {dataset.name: dataset for dataset in written.datasets}
@@ -236,55 +239,34 @@ def _begin(prepared: BuildJob, model_bytes: bytes) -> None:
         files.remove(files.join(prepared.folder(name), finish.FAILURE_NAME))
 
 
-def _pipeline_options(
-    arguments: argparse.Namespace, rest: Sequence[str]
-) -> tuple[str, PipelineOptions]:
-    """Returns the runner to use and Beam's options.
-
-    Beam's DirectRunner tries to download another engine, so it means the in-process
-    runner here, with processes when there are several workers.
-    """
-    options = list(rest)
-    runner = arguments.runner
-    if runner in _LOCAL_RUNNERS:
-        runner = "FnApiRunner"
-        workers = argparse.ArgumentParser(add_help=False)
-        workers.add_argument("--direct_num_workers", type=int, default=1)
-        if workers.parse_known_args(options)[0].direct_num_workers != 1:
-            options.append("--direct_running_mode=multi_processing")
-    return runner, PipelineOptions([f"--runner={runner}", *options])
-
-
 def _run_job(
-    prepared: BuildJob,
-    arguments: argparse.Namespace,
-    rest: Sequence[str],
-    console: rich.console.Console,
+    prepared: BuildJob, chosen: engine.Engine, console: rich.console.Console
 ) -> bool:
-    """Runs the job; returns whether it is over (a cluster may only have taken it)."""
-    runner, options = _pipeline_options(arguments, rest)
-    local = runner == "FnApiRunner"
-    total = sum(p.num_bytes for d in prepared.datasets.values() for p in d.paths)
-    if local:
+    """Runs the job; returns whether it is over (a template is yet to be launched)."""
+    if chosen.is_local:
+        total = sum(p.num_bytes for d in prepared.datasets.values() for p in d.paths)
         with progress.Display(total, console) as display:
             watched = dataclasses.replace(prepared, progress_port=display.port)
-            _submit(watched, runner, options).wait_until_finish()
+            _submit(watched, chosen).wait_until_finish()
         return True
-    result = _submit(prepared, runner, options)
-    if options.get_all_options().get("template_location"):
-        console.print("The template is written; launch it to build.")
+    result = _submit(prepared, chosen)
+    if chosen.template_location:
+        console.print(
+            f"The template is written to {escape(chosen.template_location)}; launch it"
+            " to build."
+        )
         return False
     state = result.wait_until_finish()
     if state != PipelineState.DONE:
         raise GatoError(
-            f"the {runner} job ended in state {state}; its log says why. Run the same"
-            " command again to go on where it stopped."
+            f"the {chosen.runner} job ended in state {state}; its log says why. Run the"
+            " same command again to go on where it stopped."
         )
     return True
 
 
-def _submit(prepared: BuildJob, runner: str, options: PipelineOptions) -> Any:
-    pipeline = beam.Pipeline(runner=runner, options=options)
+def _submit(prepared: BuildJob, chosen: engine.Engine) -> Any:
+    pipeline = beam.Pipeline(runner=chosen.runner, options=chosen.options)
     _ = pipeline | "BuildShards" >> BuildShards(prepared)
     return pipeline.run()
 
@@ -305,36 +287,13 @@ def _failures(prepared: BuildJob) -> list[str]:
     return failures
 
 
-def _summarize(
-    prepared: BuildJob, finished: Sequence[str], console: rich.console.Console
-) -> None:
-    table = rich.table.Table(title=f"{prepared.output}", title_justify="left")
-    for title in ("data set", "read", "kept", "low return", "quarantined", "windows"):
-        table.add_column(title, justify="left" if title == "data set" else "right")
-    for title in ("prompted", "rows", "tokens", "padding (floor)", "shards"):
-        table.add_column(title, justify="right")
-    for dataset in prepared.config.datasets:
-        folder = prepared.folder(dataset.name)
-        if not files.exists(files.join(folder, manifest.MANIFEST_NAME)):
-            continue
-        m = manifest.load_dataset_manifest(folder)
-        accounts = m.accounts
-        slots = m.rows * m.sequence_length
-        padding = m.tokens.padding / slots if slots else 0.0
-        table.add_row(
-            dataset.name + (" (finished before)" if dataset.name in finished else ""),
-            f"{accounts.read:,}",
-            f"{accounts.kept:,}",
-            f"{accounts.low_return:,}",
-            f"{sum(accounts.quarantined.values()):,}",
-            f"{m.prompts.windows:,}" if m.episodes else "-",
-            f"{m.prompts.prompted:,}" if m.episodes else "-",
-            f"{m.rows:,}",
-            f"{slots - m.tokens.padding:,}",
-            f"{padding:.1%} ({m.padding_floor:.1%})",
-            f"{sum(len(split.shards) for split in m.splits.values()):,}",
-        )
-    console.print(table)
+def _finished_manifests(prepared: BuildJob) -> list[manifest.DatasetManifest]:
+    folders = [prepared.folder(dataset.name) for dataset in prepared.config.datasets]
+    return [
+        manifest.load_dataset_manifest(folder)
+        for folder in folders
+        if files.exists(files.join(folder, manifest.MANIFEST_NAME))
+    ]
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -343,24 +302,29 @@ def run(argv: Sequence[str] | None = None) -> int:
     Raises:
         GatoError: If it cannot.
     """
-    arguments, rest = _parser().parse_known_args(argv)
+    parser = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    engine.check_names(parser, argv)
+    arguments, rest = parser.parse_known_args(argv)
+    chosen = engine.choose_engine(arguments.runner, rest)
     console = rich.console.Console(stderr=True)
     begin = time.monotonic()
-    prepared, finished = prepare(arguments, console)
-    for name in finished:
-        console.print(f"{name}: finished before, with the same input and config.")
+    prepared, finished = prepare(arguments, chosen, console)
     if not prepared.datasets:
         close_build(prepared, finished)
-    elif not _run_job(prepared, arguments, rest, console):
+    elif not _run_job(prepared, chosen, console):
         return 0
     failures = _failures(prepared)
-    _summarize(prepared, finished, console)
+    report.print_summary(_finished_manifests(prepared), finished, console)
     for failure in failures:
-        console.print(f"[red]failed[/] {failure}", soft_wrap=True, highlight=False)
+        console.print(
+            f"[red]failed[/] {escape(failure)}", soft_wrap=True, highlight=False
+        )
     files.remove(files.join(prepared.output, manifest.ATTEMPT_NAME))
     seconds = time.monotonic() - begin
+    next_step = "" if failures else f" Next: gato-verify {escape(arguments.output)}"
     console.print(
-        f"gato-build took {seconds:,.1f} s. Next: gato-verify {arguments.output}"
+        f"gato-build took {seconds:,.1f} s.{next_step}", soft_wrap=True, highlight=False
     )
     return 1 if failures else 0
 

@@ -15,9 +15,14 @@ from typing import Any
 
 import rich.console
 import rich.live
+import rich.progress_bar
 import rich.table
 
+from gato.pipelines.report import short_number
+
 _INTERVAL_SECONDS = 0.2
+# Between lines where there is no terminal.
+_LINE_SECONDS = 10.0
 # Only ever the loopback interface.
 _HOST = "127.0.0.1"
 
@@ -64,7 +69,8 @@ class Display:
         self.port: int = self._socket.getsockname()[1]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._begin = time.monotonic()
+        self._begin = self._stage_begin = time.monotonic()
+        self._stage_name = ""
 
     def __enter__(self) -> "Display":
         self._thread.start()
@@ -106,30 +112,77 @@ class Display:
         shown = time.monotonic()
         while not self._stop.is_set():
             self._receive()
-            if time.monotonic() - shown > 10:
+            if time.monotonic() - shown > _LINE_SECONDS:
                 shown = time.monotonic()
-                self._console.print(self._line())
+                line = "  ".join((*self._where(), *self._counted()))
+                self._console.print(line, soft_wrap=True, highlight=False)
 
-    def _line(self) -> str:
+    def _stage(self) -> tuple[str, float | None, float]:
+        """Returns what goes on, which share of it is done, and what stood before."""
         sums = self.totals()
-        seconds = time.monotonic() - self._begin
-        read = sums.get("raw_bytes", 0)
-        parts = [
-            f"{seconds:5.0f} s",
-            f"{sums.get('items', 0):,} episodes and documents",
-            f"{sums.get('tokens', 0):,} tokens",
-            f"({sums.get('tokens', 0) / max(seconds, 1e-9):,.0f}/s)",
-            f"{sums.get('rows', 0):,} rows",
-            f"{sums.get('row_bytes', 0) / 1e6:,.1f} MB written",
-        ]
-        if 0 < read < self._total_bytes:
-            left = seconds * (self._total_bytes - read) / read
-            parts.append(f"reading {read / self._total_bytes:.0%}, {left:,.0f} s left")
-        elif read:
-            parts.append("assembling" if sums.get("rows") else "planning")
-        return "  ".join(parts)
+        if planned := sums.get("planned_windows"):
+            return "assembling", sums.get("windows", 0) / planned, 0.0
+        if sums.get("planned_fragments"):
+            return "planning", None, 0.0
+        reused = sums.get("reused_bytes", 0)
+        total = max(self._total_bytes, 1)
+        read = sums.get("raw_bytes", 0) + reused
+        return "tokenizing", read / total, reused / total
 
-    def _render(self) -> rich.table.Table:
-        table = rich.table.Table.grid(padding=(0, 1))
-        table.add_row("[bold]gato-build[/]", self._line())
-        return table
+    def _where(self) -> tuple[str, ...]:
+        """Returns stage, percent and time left."""
+        stage, done, before = self._stage()
+        now = time.monotonic()
+        if stage != self._stage_name:
+            self._stage_name, self._stage_begin = stage, now
+        if done is None:
+            return (stage,)
+        done = min(done, 0.99)  # a resumed part may be counted twice
+        parts = (stage, f"{done:.0%}")
+        if done <= before:
+            return parts
+        left = (now - self._stage_begin) * (1 - done) / (done - before)
+        return (*parts, f"{_clock(left)} left")
+
+    def _counted(self) -> tuple[str, ...]:
+        """Returns what is done so far and how fast."""
+        sums = self.totals()
+        now = time.monotonic()
+        items, tokens = sums.get("items", 0), sums.get("tokens", 0)
+        if self._stage_name == "tokenizing":
+            seconds = max(now - self._begin, 1e-9)
+            parts = (
+                f"{items:,} items",
+                f"{short_number(tokens)} tokens",
+                f"{short_number(int(tokens / seconds))} tokens/s",
+            )
+        else:
+            seconds = max(now - self._stage_begin, 1e-9)
+            written = sums.get("row_bytes", 0) / 1e6
+            parts = (
+                f"{items:,} items",
+                f"{short_number(sums.get('rows', 0))} rows",
+                f"{written:,.1f} MB written",
+                f"{written / seconds:,.1f} MB/s",
+            )
+        return (*parts, f"{_clock(now - self._begin)} elapsed")
+
+    def _render(self) -> rich.console.Group:
+        where, (_, done, _) = self._where(), self._stage()
+        head = rich.table.Table.grid(padding=(0, 2, 0, 0))
+        bar = rich.progress_bar.ProgressBar(
+            total=1, completed=min(done or 0, 0.99), width=24, pulse=done is None
+        )
+        head.add_row(f"[bold]{where[0]}[/]", bar, *where[1:])
+        return rich.console.Group(head, "  ".join(self._counted()))
+
+
+def _clock(seconds: float) -> str:
+    """Returns minutes and seconds, with hours if there are any.
+
+    >>> _clock(75), _clock(3_675)
+    ('1:15', '1:01:15')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -82,9 +82,8 @@ class TokenizePartition(beam.DoFn):
         )
         made = tokenizer.run(partition, ref.path)
         (self._made if made else self._reused).inc()
-        self._reporter.add(
-            raw_bytes=partition.num_bytes, fragments=1, fragments_reused=int(not made)
-        )
+        done = "raw_bytes" if made else "reused_bytes"
+        self._reporter.add(**{done: partition.num_bytes})
         self._reporter.flush()
         yield ref
 
@@ -170,10 +169,15 @@ class PlanFragment(beam.DoFn):
     def __init__(self, job: BuildJob) -> None:
         self._job = job
 
+    def setup(self) -> None:
+        """Opens the way to the display."""
+        self._reporter = Reporter(self._job.progress_port)
+
     def process(
         self, ref: FragmentRef, verdicts: list[finish.Verdict]
     ) -> Iterator[Any]:
         """Yields (bucket key, episodes), and (data set, windows) under "windows"."""
+        self._reporter.add(planned_fragments=1)
         entry = self._job.datasets[ref.dataset]
         verdict = next(v for v in verdicts if v.dataset == ref.dataset)
         if verdict.failure is not None:
@@ -212,6 +216,10 @@ class AssignShards(beam.DoFn):
     def __init__(self, job: BuildJob) -> None:
         self._job = job
 
+    def setup(self) -> None:
+        """Opens the way to the display."""
+        self._reporter = Reporter(self._job.progress_port)
+
     def process(
         self,
         element: tuple[str, plan.WindowBlock],
@@ -219,9 +227,14 @@ class AssignShards(beam.DoFn):
     ) -> Iterator[tuple[tuple[str, str, int, int], plan.WindowBlock]]:
         """Yields ((data set, split, shard, shards), windows)."""
         name, block = element
+        self._reporter.add(planned_windows=len(block.windows))
         shards = _num_shards(self._job, name, totals)
         for split, index, windows in plan.assign_shards(block, shards):
             yield (name, split, index, shards[split]), windows
+
+    def finish_bundle(self) -> None:
+        """Sends what is planned before the next stage begins."""
+        self._reporter.flush()
 
 
 class NameShards(beam.DoFn):
@@ -267,9 +280,9 @@ class AssembleShard(beam.DoFn):
         """Opens the way to the display."""
         self._reporter = Reporter(self._job.progress_port)
 
-    def _count(self, rows: int, size: int) -> None:
+    def _count(self, rows: int, size: int, windows: int) -> None:
         self._rows.inc(rows)
-        self._reporter.add(rows=rows, row_bytes=size)
+        self._reporter.add(rows=rows, row_bytes=size, windows=windows)
 
     def process(
         self,
