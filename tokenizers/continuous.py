@@ -85,13 +85,13 @@ class _Table(NamedTuple):
     Attributes:
         shift: Trailing bits that do not name the interval.
         first: Leading bits of interval 0.
-        count: int16 [intervals]; thresholds below the interval.
+        below: int16 [intervals]; thresholds below the interval.
         threshold: float64 [intervals]; the one inside it, or infinity.
     """
 
     shift: int
     first: int
-    count: NDArray[np.int16]
+    below: NDArray[np.int16]
     threshold: NDArray[np.float64]
 
 
@@ -141,7 +141,7 @@ def _bin_block(values: NDArray[np.float64], table: _Table) -> NDArray[np.int16]:
     interval = magnitude.view(np.int64) >> table.shift
     interval -= table.first
     # mode="clip" sends magnitudes outside the table to its first and last interval.
-    bins = table.count.take(interval, mode="clip")
+    bins = table.below.take(interval, mode="clip")
     bins += magnitude >= table.threshold.take(interval, mode="clip")
     # m thresholds at or below |x|: bin 512 + m, or 511 - m = 512 + ~m below zero.
     bins ^= -(values < 0).astype(np.int16)

@@ -3,6 +3,8 @@
 They share table rows and logits with the text ids of the same number.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,9 +12,7 @@ from gato.schemas.errors import QuarantineError, Reason
 from gato.tokenizers.vocabulary import NUM_BINS
 
 
-def encode(
-    values: NDArray[np.generic], num_values: int = NUM_BINS
-) -> NDArray[np.integer]:
+def encode(values: NDArray[Any], num_values: int = NUM_BINS) -> NDArray[np.uint16]:
     """Returns the ids of integers or booleans, in the shape of `values`.
 
     Args:

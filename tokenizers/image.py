@@ -7,7 +7,7 @@ resized with an area filter.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -165,9 +165,10 @@ def _decode_unchanged(
     data: NDArray[np.uint8], header: ImageHeader
 ) -> NDArray[np.uint8]:
     """Decodes what has alpha, 16 bits or a palette; blending is ours, not OpenCV's."""
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if image is None:
+    decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if decoded is None:
         raise ValueError("OpenCV cannot decode it")
+    image: NDArray[Any] = decoded
     if image.ndim == 2:
         image = image[:, :, None]
     key = None
@@ -216,11 +217,12 @@ def decode_image(data: bytes, header: ImageHeader | None = None) -> NDArray[np.u
 
 def _fit(image: NDArray[np.uint8], rule: manifest.ImageRule) -> NDArray[np.uint8]:
     """Returns the image resized and padded as the rule says."""
-    if rule.resize not in (None, image.shape[:2]):
+    if rule.resize is not None and rule.resize != image.shape[:2]:
         height, width = rule.resize
-        image = cv2.resize(
+        resized = cv2.resize(
             np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA
         )
+        image = resized.astype(np.uint8, copy=False)
     if image.shape[:2] == (rule.height, rule.width):
         return np.ascontiguousarray(image)
     padded = np.zeros((rule.height, rule.width, CHANNELS), np.uint8)

@@ -77,7 +77,7 @@ def _join_ragged(
     tokens = np.empty(len(kind), dtype)
     for place, block in enumerate(blocks):
         begin = begins[:, place]
-        if block.lengths is None:
+        if block.lengths is None or block.starts is None:
             slots = begin[:, None] + np.arange(block.tokens.shape[1])
             tokens[slots] = block.tokens
             continue

@@ -341,6 +341,10 @@ def _store_frames(spec: ObservationSpec, column: Column) -> Iterator[StoredImage
         raise ValueError(f"the spec of image {spec.key!r} has no image rule")
     if column_type(column).storage == "encoded":
         for data in column:
+            if not isinstance(data, bytes):
+                raise QuarantineError(
+                    Reason.WRONG_DTYPE, f"images are bytes, got {type(data).__name__}"
+                )
             header = read_header(data)
             if (*header.size, 3) != spec.shape:
                 raise QuarantineError(

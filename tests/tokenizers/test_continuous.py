@@ -118,7 +118,9 @@ def test_every_bin_decodes_into_itself():
 
 @given(st.floats(-255, 255))
 def test_observation_round_trip_is_bounded(value):
-    decoded = continuous.decode_observation(continuous.encode_observation([value]))
+    decoded = continuous.decode_observation(
+        continuous.encode_observation(np.array([value]))
+    )
     # Half a bin of width ln(25601) / 512 in ln(100|x| + 1).
     assert abs(decoded[0] - value) <= 0.01 * (abs(value) + 0.01) * 1.01
 

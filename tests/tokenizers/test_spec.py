@@ -57,20 +57,24 @@ def test_inferred_kind(column, kind, dtype, shape):
     assert (spec.image is not None) == (kind == "image")
 
 
+def image_rule(**options):
+    """The image rule of 300 x 250 frames."""
+    rule = observed(np.zeros((T, 300, 250, 3), np.uint8), image=options).image
+    assert rule is not None
+    return rule
+
+
 def test_control_images_keep_their_size_and_pad():
-    rule = observed(np.zeros((T, 300, 250, 3), np.uint8)).image
+    rule = image_rule()
     assert rule.model_dump() == {
         "height": 304,
         "width": 256,
         "resize": None,
         "encoding": "png",
     }
-    options = {"resize": [64, 80], "encoding": "jpeg"}
-    rule = observed(np.zeros((T, 300, 250, 3), np.uint8), image=options).image
+    rule = image_rule(resize=[64, 80], encoding="jpeg")
     assert (rule.height, rule.width, rule.resize) == (64, 80, (64, 80))
-    rule = observed(
-        np.zeros((T, 300, 250, 3), np.uint8), image={"max_patches": 16}
-    ).image
+    rule = image_rule(max_patches=16)
     assert (rule.height // 16) * (rule.width // 16) <= 16
 
 

@@ -1,9 +1,11 @@
 """Timesteps against a plain, slow reading of the specification."""
 
+import dataclasses
 import hashlib
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -208,6 +210,12 @@ def test_encoded_image_of_another_size():
     assert error.reason == Reason.WRONG_SHAPE
 
 
+def test_text_among_encoded_images():
+    files = [png(np.zeros((16, 16, 3), np.uint8), RGB), "a"]
+    error = refused({"x": files}, {"move": np.zeros(2, int)})
+    assert error.reason == Reason.WRONG_DTYPE
+
+
 def test_resized_frames():
     frames = RNG.integers(0, 256, (T, 64, 64, 3), np.uint8)
     item = encode({"x": frames}, MOVES, image={"resize": [32, 16]})
@@ -336,7 +344,8 @@ def test_what_is_not_the_specs_is_quarantined(observations, actions, reason):
 
 def test_numbers_where_texts_were():
     tokenizer = tokenizer_of({"m": ["a"] * T}, MOVES)
-    for column in (np.zeros(T), np.zeros((T, 2)), [None] * T):
+    columns: list[Any] = [np.zeros(T), np.zeros((T, 2)), [None] * T]
+    for column in columns:
         with pytest.raises(QuarantineError) as caught:
             tokenizer.encode({"m": column}, MOVES)
         assert caught.value.reason == Reason.WRONG_DTYPE
@@ -392,14 +401,11 @@ def test_content_hash_is_of_tokens_and_images():
 
 
 def test_larger_vocabulary_takes_int32():
-    class Large:
-        vocabulary = text_tokenizer().vocabulary.__class__(
-            text=70_000, eos=2, sentencepiece_sha256=""
-        )
-
-    tokenizer = TimestepTokenizer(
-        infer_spec(episode(FLOATS, MOVES), dataset()), Large()
-    )
+    large = object.__new__(TextTokenizer)  # copying gives the one shared instance
+    vars(large).update(vars(text_tokenizer()))
+    large.vocabulary = dataclasses.replace(large.vocabulary, text=70_000)
+    spec = infer_spec(episode(FLOATS, MOVES), dataset())
+    tokenizer = TimestepTokenizer(spec, large)
     item = tokenizer.encode(FLOATS, MOVES)
     assert item.tokens.dtype == np.int32
     assert item.tokens[:4].tolist() == [70_512, 70_512, 71_024, 0]
