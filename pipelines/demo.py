@@ -38,6 +38,7 @@ class Sizes:
         scenes: Captioned pictures.
         steps: Training steps.
         batch_size: Rows a step.
+        validation_rows: Rows of each data set that the last step is validated on.
         workers: Processes that record.
     """
 
@@ -50,7 +51,8 @@ class Sizes:
     episodes: int = 150
     scenes: int = 500
     steps: int = 100
-    batch_size: int = 8
+    batch_size: int = 4
+    validation_rows: int = 32
     workers: int = 2
 
 
@@ -140,7 +142,8 @@ def plan(folder: pathlib.Path, config: pathlib.Path, sizes: Sizes) -> list[Step]
             *("--shards", shards / "*" / "train-*.tfrecord", "--model", "tiny"),
             *("--steps", sizes.steps, "--batch_size", sizes.batch_size),
             *("--checkpoint_dir", folder / "checkpoints"),
-            *("--set", f"validation.every={-(-sizes.steps // 2)}"),
+            *("--set", f"validation.every={sizes.steps}"),
+            *("--set", f"validation.rows={sizes.validation_rows}"),
         ),
     ]
 
