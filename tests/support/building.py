@@ -9,7 +9,6 @@ import raw_inputs
 
 from gato.pipelines import build
 from gato.schemas.manifest import FRAGMENTS_FOLDER, MANIFEST_NAME
-from gato.schemas.tfrecord import iterate_records
 
 # (inode, modification time in ns): another one means the file was made again.
 Identity = tuple[int, int]
@@ -92,7 +91,7 @@ def contents(output: pathlib.Path, *, fragments: bool = False) -> dict[str, str]
 def identities(output: pathlib.Path, pattern: str) -> dict[str, Identity]:
     """Returns inode and modification time of the files that match, by path."""
     found = {}
-    for path in output.glob(pattern):
+    for path in filter(pathlib.Path.is_file, output.glob(pattern)):
         status = path.stat()
         found[str(path.relative_to(output))] = (status.st_ino, status.st_mtime_ns)
     return found
@@ -114,12 +113,6 @@ def _files(output: pathlib.Path) -> dict[str, pathlib.Path]:
 def manifests(output: pathlib.Path) -> list[str]:
     """Returns the manifests that stand, root and data sets."""
     return [n for n in _files(output) if n.endswith(MANIFEST_NAME)]
-
-
-def num_records(output: pathlib.Path, dataset: str) -> int:
-    """Returns the records in all shards of a data set."""
-    shards = (output / dataset).glob("*-of-*.tfrecord")
-    return sum(len(list(iterate_records(str(shard)))) for shard in shards)
 
 
 @dataclasses.dataclass(frozen=True)
