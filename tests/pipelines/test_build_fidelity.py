@@ -17,10 +17,15 @@ from gymnasium import spaces
 
 from gato.pipelines import build
 
+pytestmark = pytest.mark.slow
 
-def build_and_check(config: pathlib.Path, output: pathlib.Path) -> retokenizer.Report:
-    assert build.main(["--config", str(config), "--output", str(output)]) == 0
-    return retokenizer.check_build(config, output)
+
+def build_and_check(
+    config: pathlib.Path, output: pathlib.Path, limit: int | None = None
+) -> retokenizer.Report:
+    flags = [] if limit is None else ["--limit", str(limit)]
+    assert build.main(["--config", str(config), "--output", str(output), *flags]) == 0
+    return retokenizer.check_build(config, output, limit)
 
 
 def write_control(root: pathlib.Path) -> list[dict[str, Any]]:
@@ -296,3 +301,17 @@ def test_options_equal_the_independent_tokenization(
     assert found["files"].accounts["quarantined"] == {"not_utf8": 1}
     assert found["photo"].prompts["tail"] == 0
     assert found["photo"].prompts["uniform"] > 0
+
+
+def test_limit_takes_the_first_in_collection_order(tmp_path: pathlib.Path) -> None:
+    for name, seed in (("b", 1), ("a", 2)):
+        walks = raw_inputs.random_walks(seed, 12, steps=(1, 5))
+        raw_inputs.write_minari(tmp_path / "raw", f"toy/walk/{name}-v0", walks)
+    raw_inputs.write_jsonl(tmp_path / "raw" / "a.jsonl", raw_inputs.texts(3, 20))
+    datasets = [
+        {"name": "walk", "format": "minari", "paths": ["raw/toy/walk/*"]},
+        {"name": "text", "format": "text", "paths": ["raw/a.jsonl"]},
+    ]
+    config = raw_inputs.write_config(tmp_path / "build.yaml", datasets)
+    report = build_and_check(config, tmp_path / "out", limit=15)
+    assert [d.accounts["read"] for d in report.datasets.values()] == [15, 15]

@@ -303,9 +303,16 @@ def _check_root(
 
 
 def check_build(
-    config_path: str | pathlib.Path, output_folder: str | pathlib.Path
+    config_path: str | pathlib.Path,
+    output_folder: str | pathlib.Path,
+    limit: int | None = None,
 ) -> Report:
     """Checks a finished build of every data set of a config against its raw inputs.
+
+    Args:
+        config_path: The build config.
+        output_folder: What gato-build made of it.
+        limit: The build's `--limit`: the first so many of each data set.
 
     Raises:
         AssertionError: With the place of the first disagreement.
@@ -316,6 +323,7 @@ def check_build(
     report = Report({})
     for dataset in config["datasets"]:
         items = list(expected_episodes(config_path, dataset["name"]))
+        items = sorted(items, key=lambda item: item.order)[:limit]
         report.datasets[dataset["name"]] = _check_dataset(
             config, dataset, output, items
         )
