@@ -177,6 +177,9 @@ def open_atomic(path: str) -> Iterator[IO[bytes]]:
         return
     filesystem, stripped = _filesystem(path)
     file = filesystem.open(stripped, "wb", autocommit=False)
+    # fsspec keeps each such file for a transaction, which here never ends.
+    with contextlib.suppress(AttributeError, ValueError):
+        filesystem.transaction.files.remove(file)
     try:
         yield _Counting(file)  # type: ignore[misc]
     except BaseException:

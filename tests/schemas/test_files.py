@@ -91,6 +91,8 @@ def test_a_store_publishes_only_what_was_finished(store: type[_Store]) -> None:
         assert file.tell() == len(large)
         assert store.objects == {}
     assert store.objects == {"bucket/a": large}
+    filesystem, _ = fsspec.core.url_to_fs(path)
+    assert not filesystem.transaction.files, "written files are let go"
     with pytest.raises(RuntimeError, match="mid"):
         fail_midway(path, RuntimeError("mid"))
     assert store.objects == {"bucket/a": large}
