@@ -7,6 +7,7 @@ where one of these is not asked for, it is played all the same and not stored.
 import contextlib
 import dataclasses
 import fcntl
+import math
 import os
 import pathlib
 import shutil
@@ -14,7 +15,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import rich.box
 import rich.console
 import rich.table
@@ -125,7 +125,7 @@ def _play(job: _Job, advance: Callable[[], None]) -> Result:
         episodes=len(returns),
         solved=solved,
         steps=steps,
-        mean_return=float(np.mean(returns)),
+        mean_return=math.fsum(returns) / len(returns),
         failed_seeds=failed,
         seconds=time.monotonic() - began,
     )
