@@ -258,14 +258,14 @@ def test_rules():
 
 
 @pytest.mark.parametrize("encoding", ["png", "raw", "keep"])
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 9))
-def test_lossless_encodings(encoding, rows, columns, seed):
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 9), st.booleans())
+def test_lossless_encodings(encoding, rows, columns, seed, photograph):
     shape = (16 * rows, 16 * columns, 3)
     image = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-    data, stored = encode_image(image, encoding)
+    data, stored = encode_image(image, encoding, photograph)
     assert stored == (Encoding.RAW if encoding == "raw" else Encoding.PNG)
     np.testing.assert_array_equal(decode_stored(data, *shape[:2], stored), image)
-    assert encode_image(image, encoding)[0] == data
+    assert encode_image(image, encoding, photograph)[0] == data
 
 
 def test_jpeg_is_close():
