@@ -6,12 +6,13 @@ cannot.
 """
 
 import contextlib
+import contextvars
 import glob as globbing
 import io
 import mmap
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import fsspec
@@ -129,9 +130,53 @@ def version(path: str) -> tuple[int, str]:
 def open_read(path: str) -> IO[bytes]:
     """Opens a file for reading, seekable."""
     if is_local(path):
-        return open(local_path(path), "rb")
-    filesystem, stripped = _filesystem(path)
-    return filesystem.open(stripped, "rb")
+        file: Any = open(local_path(path), "rb")  # noqa: SIM115
+    else:
+        filesystem, stripped = _filesystem(path)
+        file = filesystem.open(stripped, "rb")
+    watcher = _watcher.get()
+    return file if watcher is None else _Watched(file, watcher)  # type: ignore[return-value]
+
+
+_watcher: contextvars.ContextVar[Callable[[int], None] | None] = contextvars.ContextVar(
+    "watcher", default=None
+)
+
+
+@contextlib.contextmanager
+def watch_reads(watcher: Callable[[int], None]) -> Iterator[None]:
+    """Tells how far files have been read that `open_read` opens in the block.
+
+    Args:
+        watcher: Called after each read with the position in the file.
+    """
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+class _Watched:
+    """Passes everything on to a file and tells the position after each read."""
+
+    def __init__(self, file: IO[bytes], watcher: Callable[[int], None]) -> None:
+        self._file = file
+        self._watcher = watcher
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> "_Watched":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        self._watcher(self._file.tell())
+        return data
 
 
 def read_bytes(path: str) -> bytes:

@@ -26,6 +26,8 @@ class Partition:
         stop: One past the last, or None for all the rest.
         first_number: Number of the first item (`Episode.number`), where known.
         num_bytes: Raw bytes it covers, for progress and balance.
+        num_items: Items it holds where the format says so without reading them; a
+            format that does not is read forward, from byte `start`.
     """
 
     path: str
@@ -34,6 +36,7 @@ class Partition:
     stop: int | None = None
     first_number: int = 0
     num_bytes: int = 0
+    num_items: int | None = None
 
 
 class Source(Protocol):

@@ -116,6 +116,7 @@ class MinariSource:
                 stop=numbers[start + count] if start + count < len(numbers) else None,
                 first_number=numbers[start],
                 num_bytes=each * min(count, len(numbers) - start),
+                num_items=min(count, len(numbers) - start),
             )
             for start in starts
         ]

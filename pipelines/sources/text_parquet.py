@@ -48,27 +48,34 @@ def partition_parquet(path: str, relative_path: str) -> list[base.Partition]:
                 for column in range(group.num_columns)
             )
             if index > start and num_bytes + size > base.MAX_PARTITION_BYTES:
+                rows = (first_row, num_rows)
                 partitions.append(
-                    _range(path, relative_path, start, index, first_row, num_bytes)
+                    _range(path, relative_path, (start, index), rows, num_bytes)
                 )
                 start, first_row, num_bytes = index, num_rows, 0
             num_rows += group.num_rows
             num_bytes += size
-    stop = max(len(groups), 1)
-    partitions.append(_range(path, relative_path, start, stop, first_row, num_bytes))
+    last = (start, max(len(groups), 1))
+    rows = (first_row, num_rows)
+    partitions.append(_range(path, relative_path, last, rows, num_bytes))
     return partitions
 
 
 def _range(
-    path: str, relative_path: str, start: int, stop: int, first: int, num_bytes: int
+    path: str,
+    relative_path: str,
+    groups: tuple[int, int],
+    rows: tuple[int, int],
+    num_bytes: int,
 ) -> base.Partition:
     return base.Partition(
         path=path,
         relative_path=relative_path,
-        start=start,
-        stop=stop,
-        first_number=first,
+        start=groups[0],
+        stop=groups[1],
+        first_number=rows[0],
         num_bytes=num_bytes,
+        num_items=rows[1] - rows[0],
     )
 
 
