@@ -119,6 +119,13 @@ def _require_finite(values: NDArray[np.floating]) -> None:
         )
 
 
+def _require_numbers(values: NDArray[np.generic]) -> None:
+    if values.dtype.kind not in "fiub":
+        raise QuarantineError(
+            Reason.WRONG_DTYPE, f"continuous values are numbers, got {values.dtype}"
+        )
+
+
 def to_float64(values: NDArray[np.generic]) -> NDArray[np.float64]:
     """Returns finite numbers as float64, uncopied where they are already.
 
@@ -126,10 +133,7 @@ def to_float64(values: NDArray[np.generic]) -> NDArray[np.float64]:
         QuarantineError: NONFINITE with the index of the first, or WRONG_DTYPE.
     """
     values = np.asarray(values)
-    if values.dtype.kind not in "fiub":
-        raise QuarantineError(
-            Reason.WRONG_DTYPE, f"continuous values are numbers, got {values.dtype}"
-        )
+    _require_numbers(values)
     with np.errstate(over="ignore"):  # longdouble; infinity is refused next
         values = values.astype(np.float64, copy=False)
     _require_finite(values)
@@ -167,14 +171,18 @@ def encode_observation(values: NDArray[np.generic]) -> NDArray[np.int16]:
     >>> encode_observation(np.array([0.001, 1.0, 256.0, -1e9]))
     array([ 516,  744, 1023,    0], dtype=int16)
     """
-    flat = to_float64(values)
-    shape, flat = flat.shape, flat.ravel()
+    values = np.asarray(values)
+    _require_numbers(values)
+    flat = values.reshape(-1)
     table = _table()
     bins = np.empty(flat.size, np.int16)
     for start in range(0, flat.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        bins[block] = _bin_block(flat[block], table)
-    return bins.reshape(shape)
+        with np.errstate(over="ignore"):  # longdouble; infinity is refused next
+            block = flat[start : start + _BLOCK].astype(np.float64, copy=False)
+        if not np.isfinite(block).all():
+            to_float64(values)  # names the place in the whole array
+        bins[start : start + _BLOCK] = _bin_block(block, table)
+    return bins.reshape(values.shape)
 
 
 def encode_action(values: NDArray[np.generic]) -> NDArray[np.int16]:

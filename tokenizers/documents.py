@@ -29,7 +29,6 @@ from gato.tokenizers.timestep import (
     image_table,
 )
 
-
 # Plain numbers: NumPy takes twice as long to fill with an enum's member.
 _IMAGE, _TEXT = int(Kind.IMAGE), int(Kind.TEXT)
 _QUESTION = _TEXT | QUESTION_BIT
