@@ -19,7 +19,7 @@ from gato.model.step import State
 from gato.schemas.errors import GatoError
 
 # What may change between two starts of one run without changing what it computes.
-_FREE = ("checkpoint", "validation", "data.threads", "data.prefetch")
+_FREE = ("steps", "checkpoint", "validation", "data.threads", "data.prefetch")
 
 
 def describe_run(config: TrainConfig, datasets: Sequence[Dataset]) -> dict[str, Any]:
@@ -27,6 +27,10 @@ def describe_run(config: TrainConfig, datasets: Sequence[Dataset]) -> dict[str, 
     manifest = datasets[0].manifest
     return {
         "config": dataclasses.asdict(config),
+        "schedule": {
+            "warmup_steps": config.warmup_steps,
+            "decay_steps": config.decay_steps,
+        },
         "schema_version": manifest.schema_version,
         "sequence_length": manifest.sequence_length,
         "vocabulary": manifest.vocabulary.model_dump(),

@@ -54,8 +54,9 @@ class _SmallPermutation:
         number, within = divmod(place, self._count)
         held = self._pass
         if held[0] != number:
-            # Raw bits: unlike `permutation`, the same in every version of NumPy.
-            bits = np.random.Philox(key=self._seed, counter=number)
+            # Raw bits: unlike `permutation`, the same in every version of NumPy. The
+            # pass is the counter's upper half, which drawing never reaches.
+            bits = np.random.Philox(key=self._seed, counter=number << 128)
             keys = bits.random_raw(self._count)
             order = self._start + np.argsort(keys, kind="stable")
             held = self._pass = (number, order.tolist())

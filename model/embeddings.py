@@ -11,6 +11,7 @@ from flax import nnx
 
 from gato.model.batch import Batch
 from gato.model.config import ModelConfig, table_rows
+from gato.model.sharding import constrain
 from gato.schemas.record import MAX_LOCAL_POSITION, PATCH_SIZE, Kind
 
 INITIAL_STD = 0.02
@@ -27,6 +28,20 @@ _ROW_DRAW, _COLUMN_DRAW = 0, 1
 def normal(key: jax.Array, shape: tuple[int, ...]) -> nnx.Param[jax.Array]:
     """Returns a parameter with the initial deviation of all matrices and tables."""
     return nnx.Param(INITIAL_STD * jax.random.normal(key, shape))
+
+
+def look_up(
+    table: nnx.Param[jax.Array],
+    index: jax.Array,
+    dtype: jnp.dtype,
+    rows_axis: str | None = None,
+) -> jax.Array:
+    """Returns rows of a table, in `dtype`.
+
+    The width is gathered first: the compiler cannot turn rows split over `fsdp` by
+    width into rows split by batch, and would copy them whole to every device.
+    """
+    return constrain(table[...].astype(dtype), rows_axis, None)[index]
 
 
 def normalize_pixels(patches: jax.Array) -> jax.Array:
@@ -168,7 +183,7 @@ class PatchEmbedder(nnx.Module):
             else:
                 uniform_P = _patch_uniforms(key, source_P2, index_P, purpose)
                 position_P = sampled_position(low, high, uniform_P)
-            x_PD = x_PD + table[...].astype(dtype)[position_P]
+            x_PD = x_PD + look_up(table, position_P, dtype)
         return x_PD.reshape(groups, pooled, -1)
 
 
@@ -189,13 +204,13 @@ class SlotEmbedder(nnx.Module):
     ) -> jax.Array:
         """Returns [B, L, D]; without a key, as in evaluation."""
         kind_BL1 = batch.kind_BL[:, :, None]
-        x_BLD = self.table_VD[...].astype(dtype)[batch.tokens_BL]
+        x_BLD = look_up(self.table_VD, batch.tokens_BL, dtype, "tensor")
         x_BLD = jnp.where(kind_BL1 == Kind.PADDING, 0, x_BLD)
         if batch.patches_GPC.shape[1]:
             patches_BLD = _place(self.patches(batch, key, dtype), batch.kind_BL)
             x_BLD = jnp.where(kind_BL1 == Kind.IMAGE, patches_BLD, x_BLD)
         local_BL = batch.local_position_BL.astype(jnp.int32)
-        local_BLD = self.local_QD[...].astype(dtype)[jnp.maximum(local_BL, 0)]
+        local_BLD = look_up(self.local_QD, jnp.maximum(local_BL, 0), dtype)
         x_BLD = x_BLD + jnp.where(local_BL[:, :, None] >= 0, local_BLD, 0)
         is_action = (kind_BL1 == Kind.DISCRETE_ACTION) | (
             kind_BL1 == Kind.CONTINUOUS_ACTION

@@ -7,8 +7,14 @@ kill appear twice.
 import json
 import math
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
+
+import jax
+import numpy as np
+
+from gato.schemas.errors import GatoError
 
 FILE_NAME = "metrics.jsonl"
 
@@ -70,3 +76,62 @@ class MetricsFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+class StepLog:
+    """Holds the newest step's sums, on the device, until the next step runs.
+
+    So fetching them never makes the devices wait.
+
+    Args:
+        file: Where lines go.
+        names: Of the data sets.
+        tokens: Slots of a global batch.
+    """
+
+    def __init__(self, file: MetricsFile, names: Sequence[str], tokens: int) -> None:
+        self._file = file
+        self._names = names
+        self._tokens = tokens
+        self._held: tuple[int, Any, dict[str, Any]] | None = None
+        self._since = time.perf_counter()
+
+    def replace(self, step: int, sums: Any, **extra: Any) -> None:
+        """Writes the former step, then holds this one.
+
+        Raises:
+            GatoError: If the former step's loss is no number.
+        """
+        self.write()
+        self._held = (step, sums, extra)
+
+    def add(self, name: str, value: Any) -> None:
+        """Adds to the held step's line."""
+        if self._held is not None:
+            self._held[2][name] = value
+
+    def write(self) -> None:
+        """Waits for the held step, checks it and writes its line.
+
+        Raises:
+            GatoError: If its loss or its gradient is no number.
+        """
+        if self._held is None:
+            return
+        step, sums, extra = self._held
+        line = step_line(step, self._names, jax.device_get(sums))
+        now = time.perf_counter()
+        line["tokens_per_second"] = self._tokens / max(now - self._since, 1e-9)
+        self._held, self._since = None, now
+        self._file.write(line | extra)
+        if not np.isfinite([line["loss"], line["gradient_norm"]]).all():
+            raise GatoError(
+                f"step {step} has loss {line['loss']} and gradient norm"
+                f" {line['gradient_norm']}; the newest checkpoint is from before it."
+                " Lower optimizer.peak_rate, or look for the rise in"
+                f" {self._file.path}."
+            )
+
+    def skip_time(self) -> None:
+        """Leaves what was done since the last step out of the next one's time."""
+        self._since = time.perf_counter()

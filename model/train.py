@@ -13,12 +13,10 @@ import dataclasses
 import json
 import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import rich.console
 import rich.progress
 from jax.sharding import Mesh
@@ -28,7 +26,7 @@ from gato.model.config import PAPER_VOCABULARY, TrainConfig, override
 from gato.model.configs import PRESETS
 from gato.model.data import Batches, Prefetcher, put, validation_batches
 from gato.model.describe import describe
-from gato.model.metrics import MetricsFile, step_line
+from gato.model.metrics import MetricsFile, StepLog
 from gato.model.sharding import check_mesh, make_mesh, parse_mesh
 from gato.model.shards import Dataset, find_datasets, parse_weights
 from gato.model.step import (
@@ -40,6 +38,7 @@ from gato.model.step import (
     state_shardings,
 )
 from gato.model.validation import make_evaluate, summary, validate
+from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
 
 _PAPER_LENGTH = 1024
@@ -122,7 +121,9 @@ def _start(run: Run) -> State:
     shardings = state_shardings(run.model, run.mesh)
     state = run.checkpoints.restore(abstract_state(shapes, shardings))
     if state is not None:
-        run.console.print(f"resumed after step {int(state['step']) - 1}")
+        done, steps = int(state["step"]), run.config.steps
+        what = "complete" if done >= steps else "resumed"
+        run.console.print(f"{what}: {done} of {steps} steps are done")
         return state
     return initialize(run.model, run.mesh)
 
@@ -138,52 +139,6 @@ def _validate(run: Run, evaluate: Any, params: State) -> dict[str, Any]:
     )
     names = [one.name for one in run.datasets]
     return validate(evaluate, params, batches, names, run.model.vocabulary_size)
-
-
-class _Pending:
-    """The step whose sums are still being computed, and the time it began."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._names = [one.name for one in run.datasets]
-        self._tokens = run.config.data.batch_size * run.model.sequence_length
-        self._held: tuple[int, Any, dict[str, Any]] | None = None
-        self._since = time.perf_counter()
-
-    def replace(self, step: int, sums: Any, extra: dict[str, Any]) -> None:
-        """Writes the former step, then holds this one.
-
-        Raises:
-            GatoError: If the former step's loss is no number.
-        """
-        self.write()
-        self._held = (step, sums, extra)
-
-    def add(self, name: str, value: Any) -> None:
-        """Adds to the held step's line."""
-        if self._held is not None:
-            self._held[2][name] = value
-
-    def write(self) -> None:
-        """Waits for the held step, checks it and writes its line."""
-        if self._held is None:
-            return
-        step, sums, extra = self._held
-        line = step_line(step, self._names, jax.device_get(sums))
-        now = time.perf_counter()
-        line["tokens_per_second"] = self._tokens / max(now - self._since, 1e-9)
-        self._held, self._since = None, now
-        if not np.isfinite([line["loss"], line["gradient_norm"]]).all():
-            raise GatoError(
-                f"step {step} has loss {line['loss']} and gradient norm"
-                f" {line['gradient_norm']}; the newest checkpoint is from before it."
-                " Lower optimizer.peak_rate, or look for the rise in metrics.jsonl."
-            )
-        self._run.metrics.write(line | extra)
-
-    def skip_time(self) -> None:
-        """Leaves what was done since the last step out of the next one's time."""
-        self._since = time.perf_counter()
 
 
 def train(run: Run, progress: rich.progress.Progress) -> None:
@@ -211,34 +166,44 @@ def train(run: Run, progress: rich.progress.Progress) -> None:
     ahead = Prefetcher(
         lambda t: put(batches[t], run.mesh), first, config.steps, config.data.prefetch
     )
-    bar = progress.add_task("training", total=config.steps, completed=first, loss="")
-    pending = _Pending(run)
-    try:
-        for step in range(first, config.steps):
+    bar = progress.add_task("training", total=config.steps, completed=first)
+    log = StepLog(
+        run.metrics,
+        [one.name for one in run.datasets],
+        config.data.batch_size * run.model.sequence_length,
+    )
+    for step in range(first, config.steps):
+        try:
             batch, waited = ahead.take()
-            with jax.transfer_guard("disallow"):
-                state, sums = train_step(state, batch)
-            # Step n-1 is fetched while step n runs, so the devices never wait.
-            pending.replace(step, sums, {"data_wait": waited})
-            done = step + 1
-            last = done == config.steps or run.stop
-            if (every := config.validation.every) and (done % every == 0 or last):
-                figures = _validate(run, evaluate, state["params"])
-                pending.add("validation", figures)
-                for line in summary(figures):
-                    run.console.print(f"step {step}: {line}")
-            if done % config.checkpoint.every == 0 or last:
-                # First its line: after a kill no step may be missing from the file.
-                pending.write()
-                run.checkpoints.save(done, state)
-                pending.skip_time()
-            progress.update(bar, completed=done)
-            if last:
-                break
-    finally:
-        ahead.close()
-        run.checkpoints.close()
-        run.metrics.close()
+        except GatoError:
+            # What was trained up to the bad record is kept.
+            _save(run, log, step, state)
+            raise
+        with jax.transfer_guard("disallow"):
+            state, sums = train_step(state, batch)
+        # Step n-1 is fetched while step n runs, so the devices never wait.
+        log.replace(step, sums, data_wait=waited)
+        done = step + 1
+        last = done == config.steps or run.stop
+        if (every := config.validation.every) and (done % every == 0 or last):
+            figures = _validate(run, evaluate, state["params"])
+            log.add("validation", figures)
+            for line in summary(figures):
+                run.console.print(f"step {step}: {line}")
+        if done % config.checkpoint.every == 0 or last:
+            _save(run, log, done, state)
+        progress.update(bar, completed=done)
+        if run.stop:
+            run.console.print(f"stopped by SIGTERM; saved after step {step}")
+            break
+    ahead.close()
+
+
+def _save(run: Run, log: StepLog, done: int, state: State) -> None:
+    # First the last step's line: after a kill none may be missing from the file.
+    log.write()
+    run.checkpoints.save(done, state)
+    log.skip_time()
 
 
 @contextlib.contextmanager
@@ -278,18 +243,25 @@ def _execute(arguments: argparse.Namespace) -> None:
     ]
     if missing:
         raise UsageError(f"training needs {' and '.join(missing)}. See gato-train -h.")
+    if not files.is_local(folder := arguments.checkpoint_dir):
+        raise UsageError(f"--checkpoint_dir is a local folder, got {folder!r}")
     console = rich.console.Console(stderr=True)
     mesh = make_mesh(sizes)
-    with jax.set_mesh(mesh):
+    with (
+        jax.set_mesh(mesh),
+        contextlib.closing(MetricsFile(folder)) as metrics,
+        contextlib.closing(Checkpoints(folder, config, datasets)) as checkpoints,
+        _progress(console) as progress,
+    ):
         run = Run(
             model=model,
             datasets=datasets,
             mesh=mesh,
-            metrics=MetricsFile(arguments.checkpoint_dir),
-            checkpoints=Checkpoints(arguments.checkpoint_dir, config, datasets),
+            metrics=metrics,
+            checkpoints=checkpoints,
             console=console,
         )
-        with _saving_on_sigterm(run), _progress(console) as progress:
+        with _saving_on_sigterm(run):
             train(run, progress)
 
 
@@ -310,6 +282,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GatoError as error:
         print(f"gato-train: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"gato-train: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 from gato.model.attention import attend, positions_in_segment, rotate
 from gato.model.batch import Batch
 from gato.model.config import ModelConfig
-from gato.model.embeddings import SlotEmbedder, normal
+from gato.model.embeddings import SlotEmbedder, look_up, normal
 from gato.model.sharding import BATCH_AXES, constrain
 
 _EPSILON = 1e-6
@@ -103,7 +103,7 @@ class Decoder(nnx.Module):
         x_BLD = self.embed(batch, patch_key, dtype)
         positions_BL = positions_in_segment(batch.segment_BL)
         if self.config.positions == "learned":
-            x_BLD = x_BLD + self.positions_LD[...].astype(dtype)[positions_BL]
+            x_BLD = x_BLD + look_up(self.positions_LD, positions_BL, dtype)
         x_BLD = constrain(x_BLD, BATCH_AXES, None, None)
         x_BLD = self._run_blocks(x_BLD, batch, positions_BL, key)
         return rms_norm(x_BLD, self.final_norm_D[...])

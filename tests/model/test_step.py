@@ -1,0 +1,156 @@
+"""The update: one division, any mesh, stochastic depth, the schedule, overfitting."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from small_models import VOCABULARY, make_batch, small_config, small_model
+
+from gato.model.batch import Batch
+from gato.model.data import put
+from gato.model.loss import target_weights
+from gato.model.optimizer import learning_rate
+from gato.model.sharding import check_mesh, make_mesh, parse_mesh
+from gato.model.step import Model, initialize, make_train_step
+from gato.model.transformer import _depth_scale
+from gato.schemas.errors import UsageError
+
+LENGTH = 16
+
+
+def batch_of_8(t):
+    """Eight rows of text, two patches and two actions, in two segments."""
+    generator = np.random.default_rng(t)
+    kinds = np.tile([1, 1, 2, 3, 5, 6, 1, 1, 1, 1, 1, 2, 3, 5, 6, 0], (8, 1))
+    tokens = generator.integers(1, VOCABULARY, kinds.shape)
+    tokens[np.isin(kinds, (0, 2))] = 0
+    return make_batch(
+        tokens,
+        kind=kinds,
+        loss_mask=np.isin(kinds, (1, 6)),
+        segment=np.tile([1] * 6 + [2] * 9 + [0], (8, 1)),
+        local=np.where(kinds == 3, 0, -1),
+        patches=generator.integers(0, 256, (16, 768)).astype(np.uint8),
+    )
+
+
+def run_steps(sizes, count, repeat=False, **changes):
+    """Returns the losses and the last state of a small model on a mesh."""
+    model = small_model(LENGTH, **changes)
+    mesh = make_mesh(sizes)
+    groups = sizes["data"] * sizes["fsdp"]
+    with jax.set_mesh(mesh):
+        state = initialize(model, mesh)
+        step = jax.jit(make_train_step(model, 1), donate_argnums=0)
+        losses = []
+        for t in range(count):
+            batch = batch_of_8(0 if repeat else t)
+            # In slot order the pools of groups are runs of the one pool.
+            pools = [
+                np.reshape(field, (groups, -1, field.shape[-1])) for field in batch[-3:]
+            ]
+            state, metrics = step(state, put(Batch(*batch[:-3], *pools), mesh))
+            losses.append(float(metrics["loss"]))
+    return losses, state
+
+
+@pytest.mark.slow
+def test_a_2x2x2_mesh_equals_one_device_and_splits_the_parameters():
+    options = {"stochastic_depth": 0.1, "positions": "learned"}
+    one, state_of_one = run_steps({"data": 1, "fsdp": 1, "tensor": 1}, 4, **options)
+    many, state_of_many = run_steps({"data": 2, "fsdp": 2, "tensor": 2}, 4, **options)
+    np.testing.assert_allclose(many, one, rtol=1e-5)
+    whole, held = (
+        sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
+        for state in (state_of_one, state_of_many)
+    )
+    assert held < whole / 2
+    table = state_of_many["params"]["embed"]["table_VD"]
+    assert isinstance(table.sharding, NamedSharding)
+    assert table.addressable_shards[0].data.shape == (256 // 2, 16 // 2)
+
+
+@pytest.mark.slow
+def test_one_batch_is_learned_by_heart():
+    losses, _ = run_steps({"data": 1, "fsdp": 1, "tensor": 1}, 100, repeat=True)
+    assert losses[0] == pytest.approx(np.log(VOCABULARY), rel=0.05)
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_token_weights_and_row_weights():
+    counts = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
+    token = np.asarray(target_weights(counts, "token"))
+    row = np.asarray(target_weights(counts, "row"))
+    np.testing.assert_array_equal(token, counts)
+    np.testing.assert_allclose(row.sum(1), [1, 1, 0])
+    np.testing.assert_allclose(row[0, :3], 1 / 3)
+
+
+def test_the_loss_is_one_sum_over_one_sum():
+    # Two rows with 3 targets and 1: the mean of rows' means is not what token wants.
+    model = small_model(4)
+    batch = make_batch(
+        [[1, 2, 3, 4], [5, 6, 7, 8]], loss_mask=[[0, 1, 1, 1], [0, 1, 0, 0]]
+    )
+    params = jax.jit(model.initial)()
+    losses, counts = (np.asarray(x) for x in jax.jit(model.losses)(params, batch))
+    rows = losses.sum(1) / counts.sum(1)
+    for normalization, expected in (
+        ("token", losses.sum() / 4),
+        ("row", rows.mean()),
+    ):
+        config = dataclasses.replace(model.config, loss_normalization=normalization)
+        other = Model(config, vocabulary_size=200, sequence_length=4)
+        mesh = make_mesh(parse_mesh("data=1", 1))
+        with jax.set_mesh(mesh):
+            state = initialize(other, mesh)
+            _, metrics = jax.jit(make_train_step(other, 1))(state, batch)
+        assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-5)
+        assert metrics["targets"].tolist() == [4]
+
+
+def test_stochastic_depth_skips_a_tenth_and_keeps_the_mean():
+    @jax.jit
+    def draw(key):
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(np.arange(2000))
+        return jax.vmap(lambda index: _depth_scale(keys, index, 0.1))(np.arange(16))
+
+    scales = np.asarray(draw(jax.random.key(0)))
+    assert np.mean(scales == 0) == pytest.approx(0.1, abs=0.01)
+    assert (np.abs(np.mean(scales == 0, axis=1) - 0.1) < 0.03).all()
+    assert set(np.unique(scales).tolist()) == {0.0, np.float32(1 / 0.9).item()}
+    assert (scales[0] != scales[1]).any()
+    assert (scales != np.asarray(draw(jax.random.key(1)))).any()
+
+
+def test_the_schedule():
+    config = small_config()
+    optimizer = dataclasses.replace(
+        config.optimizer, peak_rate=1e-3, warmup_steps=None, decay_steps=None
+    )
+    config = dataclasses.replace(config, optimizer=optimizer, steps=500)
+    rate = learning_rate(config)
+    assert config.warmup_steps == 50
+    found = [float(rate(step)) for step in (0, 25, 50, 275, 500, 900)]
+    expected = [1e-7, 5e-4, 1e-3, 5.5e-4, 1e-4, 1e-4]
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+def test_meshes_are_parsed_and_checked():
+    assert parse_mesh(None, 8) == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert parse_mesh("fsdp=4", 8) == {"data": 2, "fsdp": 4, "tensor": 1}
+    for wrong in ("model=2", "data", "data=0", "data=-1", "data=two"):
+        with pytest.raises(UsageError, match="--mesh: axes are data, fsdp, tensor"):
+            parse_mesh(wrong, 8)
+    model = small_config().model
+    for text, what in (
+        ("data=3", "batch_size must divide"),
+        ("data=1,fsdp=32", "model.width must divide"),
+        ("data=1,tensor=4", "model.heads must divide"),
+    ):
+        with pytest.raises(UsageError, match=what):
+            check_mesh(parse_mesh(text, 8), model, 32)
+    with pytest.raises(UsageError, match="needs 64 devices, this machine has 8"):
+        make_mesh(parse_mesh("data=64", 8))
