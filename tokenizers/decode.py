@@ -270,7 +270,7 @@ class _RowDecoder:
             DecodedItem(
                 key=item.key,
                 kind=item.kind,
-                value=values[item.key][0],
+                value=np.asarray(values[item.key][0]),
                 start=start,
                 stop=stop,
             )

@@ -16,7 +16,7 @@ def _shrink(image: NDArray[np.uint8], columns: int, lines: int) -> NDArray[np.ui
     height, width = image.shape[:2]
     scale = min(columns / width, _PIXELS_A_CELL * lines / height, 1)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def draw_image(

@@ -85,7 +85,7 @@ def make_batch(
         offsets=np.array(offsets, np.int64),
         rows=rows,
         tokens=np.stack([row.tokens for row in rows]).astype(np.int64),
-        kind=kind & KIND_MASK,
+        kind=kind & np.uint8(KIND_MASK),
         prompt=(kind & PROMPT_BIT) != 0,
         mask=np.stack([row.loss_mask for row in rows]),
         segment=np.stack([row.segment for row in rows]),
@@ -103,7 +103,7 @@ def report(
     """Notes the first broken slot of each row."""
     if not broken.any():
         return
-    for row in np.flatnonzero(broken.any(axis=1)):
+    for row in np.flatnonzero(broken.any(axis=1)).tolist():
         slot = int(np.argmax(broken[row]))
         problems.add(
             batch.file,
@@ -122,7 +122,7 @@ def report_segments(
     found: Callable[[int], str],
 ) -> None:
     """Notes each broken segment."""
-    for index in np.flatnonzero(broken):
+    for index in np.flatnonzero(broken).tolist():
         entry = table[index]
         place = f"{batch.place(entry['row'], entry['start'])} segment {entry['number']}"
         problems.add(batch.file, f"{law}, {found(index)}", law=law, place=place)

@@ -50,11 +50,10 @@ class _StoreFile(fsspec.spec.AbstractBufferedFile):
     def _initiate_upload(self) -> None:
         self.sent = b""
 
-    def _upload_chunk(self, final: bool = False) -> bool:
+    def _upload_chunk(self, final: bool = False) -> None:
         self.sent += self.buffer.getvalue()
         if final:
             _Store.objects[self.path] = self.sent
-        return True
 
     def commit(self) -> None:
         pass
@@ -67,9 +66,8 @@ class _Store(fsspec.spec.AbstractFileSystem):
     protocol = "teststore"
     objects: dict[str, bytes] = {}  # noqa: RUF012 - the store itself
 
-    def _open(self, path: str, mode: str = "rb", **options: Any) -> _StoreFile:
-        options.pop("block_size", None)
-        return _StoreFile(self, path, mode, block_size=1 << 16, **options)
+    def _open(self, path: str, *arguments: Any, **options: Any) -> _StoreFile:
+        return _StoreFile(self, path, *arguments, **options)
 
 
 @pytest.fixture

@@ -35,6 +35,11 @@ def decode_row(row: Row, tokenizer: TextTokenizer) -> list[decode.DecodedSegment
     )
 
 
+def numbers(item: decode.DecodedItem) -> np.ndarray:
+    assert isinstance(item.value, np.ndarray)
+    return item.value
+
+
 def test_numbers_by_hand(tokenizer: TextTokenizer) -> None:
     part = handmade.window(0, 3, 1)
     # state: bins of 0.1, 1 and 256 (gato.md's table); aim: the outermost bins, whose
@@ -53,8 +58,8 @@ def test_numbers_by_hand(tokenizer: TextTokenizer) -> None:
         "state",
         "view",
     ]
-    np.testing.assert_array_equal(grid.value, [[0, 1], [2, 1023]])
-    np.testing.assert_allclose(state.value, [0.1, 1.0, 256.0], rtol=0.01)
+    np.testing.assert_array_equal(numbers(grid), [[0, 1], [2, 1023]])
+    np.testing.assert_allclose(numbers(state), [0.1, 1.0, 256.0], rtol=0.01)
     assert mission.value == tokenizer.decode([500, 501, 502])
     assert isinstance(view.value, np.ndarray)
     assert view.value.shape == (16, 32, 3)
@@ -62,9 +67,9 @@ def test_numbers_by_hand(tokenizer: TextTokenizer) -> None:
         view.value, decode_stored(handmade.png(3), 16, 32, Encoding.PNG)
     )
     aim, move = step.actions
-    np.testing.assert_allclose(aim.value, [-2 + 2 / 1024, 2 - 2 / 1024])
-    assert move.value.shape == ()
-    assert int(move.value) == 6
+    np.testing.assert_allclose(numbers(aim), [-2 + 2 / 1024, 2 - 2 / 1024])
+    assert numbers(move).shape == ()
+    assert int(numbers(move)) == 6
     assert [
         (item.start, item.stop) for item in (*step.observations, *step.actions)
     ] == [
@@ -126,18 +131,23 @@ def test_what_was_encoded_comes_back(tokenizer: TextTokenizer) -> None:
     )
     (segment,) = decode_row(row, tokenizer)
     for number, step in enumerate(segment.timesteps):
-        values = {item.key: item.value for item in (*step.observations, *step.actions)}
-        np.testing.assert_array_equal(values["grid"], observations["grid"][number])
-        assert values["mission"] == observations["mission"][number]
-        np.testing.assert_array_equal(values["view"], frames[number])
+        items = {item.key: item for item in (*step.observations, *step.actions)}
+        np.testing.assert_array_equal(
+            numbers(items["grid"]), observations["grid"][number]
+        )
+        assert items["mission"].value == observations["mission"][number]
+        np.testing.assert_array_equal(numbers(items["view"]), frames[number])
         np.testing.assert_allclose(
-            values["state"], observations["state"][number], rtol=0.011, atol=2e-4
+            numbers(items["state"]),
+            observations["state"][number],
+            rtol=0.011,
+            atol=2e-4,
         )
         # Half a bin of [-2, 2].
         np.testing.assert_allclose(
-            values["aim"], actions["aim"][number], atol=4 / 1024 / 2 + 1e-12
+            numbers(items["aim"]), actions["aim"][number], atol=4 / 1024 / 2 + 1e-12
         )
-        assert values["move"] == actions["move"][number]
+        assert numbers(items["move"]) == actions["move"][number]
     assert segment.timesteps[-1].stop == length
 
 
