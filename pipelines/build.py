@@ -86,7 +86,7 @@ def _choose(config: configs.BuildConfig, names: str | None) -> list[configs.Data
         return list(config.datasets)
     known = {dataset.name: dataset for dataset in config.datasets}
     wanted = [name.strip() for name in names.split(",") if name.strip()]
-    for name in wanted:
+    for name in wanted or [names]:
         if name not in known:
             raise UsageError(
                 f"--datasets names data sets of the config, which has"
@@ -172,6 +172,7 @@ def prepare(
         datasets=jobs,
         finished=tuple(finished),
     )
+    chosen_engine.check_options()
     for standing in stale:
         _clear(arguments.output, standing)
     if jobs:
@@ -225,6 +226,10 @@ def _clear(output: str, standing: manifest.DatasetManifest) -> None:
 
 
 def _begin(prepared: BuildJob, model_bytes: bytes) -> None:
+    if files.exists(prepared.output) and not files.is_folder(prepared.output):
+        raise UsageError(
+            f"--output is a folder to build into, got {prepared.output!r}."
+        )
     try:
         files.write_atomic(prepared.tokenizer_path, model_bytes)
         files.write_atomic(

@@ -32,7 +32,7 @@ class Engine:
 
     Attributes:
         runner: Beam's name of it.
-        options: Beam's options, checked.
+        options: Beam's options.
         template_location: Where a Dataflow template is written instead of run.
     """
 
@@ -63,6 +63,17 @@ class Engine:
                     f" machine: output, text_tokenizer and every data set's paths are"
                     f" gs:// URLs, got {path!r}."
                 )
+
+    def check_options(self) -> None:
+        """Lets Beam check its options; for Dataflow this asks the buckets too.
+
+        Raises:
+            UsageError: With everything that is wrong.
+        """
+        created = create_runner(self.runner)
+        errors = PipelineOptionsValidator(self.options, created).validate()
+        if errors:
+            raise UsageError(f"{self.runner}: {' '.join(errors)}")
 
 
 class _BeamOptions(argparse.ArgumentParser):
@@ -154,7 +165,7 @@ def choose_engine(runner: str, rest: Sequence[str]) -> Engine:
         rest: What of the command line is Beam's.
 
     Raises:
-        UsageError: If there is no such runner, or its options do not do.
+        UsageError: If there is no such runner, or an option has a wrong value.
     """
     runner = _full_name(runner)
     parser = _BeamOptions()
@@ -170,18 +181,14 @@ def choose_engine(runner: str, rest: Sequence[str]) -> Engine:
         if values.direct_num_workers != 1 and values.direct_running_mode == "in_memory":
             options.append("--direct_running_mode=multi_processing")
     try:
-        created = create_runner(runner)
+        create_runner(runner)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(
             "--runner is DirectRunner, PrismRunner, FlinkRunner, SparkRunner or"
             f" DataflowRunner, got {runner!r}."
         ) from error
-    beam_options = PipelineOptions([f"--runner={runner}", *options])
-    errors = PipelineOptionsValidator(beam_options, created).validate()
-    if errors:
-        raise UsageError(f"{runner}: {' '.join(errors)}")
     return Engine(
         runner=runner,
-        options=beam_options,
+        options=PipelineOptions([f"--runner={runner}", *options]),
         template_location=values.template_location,
     )
