@@ -146,6 +146,10 @@ def _listed(phrases: Sequence[str]) -> str:
     return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
+def _a(word: str) -> str:
+    return f"an {word}" if word[0] in "aeio" else f"a {word}"
+
+
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -163,11 +167,11 @@ def _unique(scene: Scene) -> list[Thing]:
 def _contents(scene: Scene, generator: np.random.Generator) -> str:
     counts = collections.Counter(f"{t.color} {t.kind}" for t in scene.things)
     phrases = [
-        f"a {noun}" if count == 1 else _counted(count, noun)
+        _a(noun) if count == 1 else _counted(count, noun)
         for noun, count in counts.items()
     ]
     things = _listed(phrases)
-    doors = [f"a {door.state} {door.color} door" for door in scene.doors]
+    doors = [f"{_a(door.state)} {door.color} door" for door in scene.doors]
     forms = [
         f"A room with {things}.",
         f"{_capital(things)} in a room.",
@@ -188,7 +192,7 @@ def _doors(scene: Scene, generator: np.random.Generator) -> str:
         generator,
         [
             f"The {door.side} wall has a {door.color} door, which is {door.state}.",
-            f"There is a {door.state} {door.color} door in the {door.side} wall.",
+            f"There is {_a(door.state)} {door.color} door in the {door.side} wall.",
             f"The door in the {door.side} wall is {door.color} and {door.state}.",
         ],
     )
