@@ -51,7 +51,8 @@ PLACES = [
     Place("tokenize", "gato.pipelines.tokenize:FragmentWriter.footer", 3),
     Place("tokenize", "gato.pipelines.tokenize:FragmentWriter.footer", 6, "after"),
     Place("tokenize", "gato.pipelines.tokenize:PartitionTokenizer.run", 8, "after"),
-    Place("plan", "gato.pipelines.columns:item_blocks", 4),
+    # Each of eight fragments is asked for its columns twice.
+    Place("plan", "gato.pipelines.columns:item_blocks", 10),
     Place("plan", "gato.pipelines.decide:decide_task", 2, "after"),
     Place("plan", "gato.pipelines.finish:judge", 2),
     Place("plan", "gato.pipelines.plan:plan_documents", 1, "after"),
