@@ -153,9 +153,9 @@ def prepare(
             if not arguments.overwrite:
                 raise UsageError(
                     f"{arguments.output}/{dataset.name}: a finished build of other"
-                    f" input or config stands here (fingerprint {standing.fingerprint[:12]},"
-                    f" this one is {digest[:12]}). Use another --output, or --overwrite"
-                    " to replace it."
+                    " input or config stands here (fingerprint"
+                    f" {standing.fingerprint[:12]}, this one is {digest[:12]}). Use"
+                    " another --output, or --overwrite to replace it."
                 )
         jobs[dataset.name] = DatasetJob(
             dataset=as_written[dataset.name], fingerprint=digest, paths=paths
@@ -205,8 +205,8 @@ def _check_other(
         f" sequence length; {standing.dataset!r} stands there with"
         f" {standing.sequence_length} slots and the SentencePiece model of sha256"
         f" {standing.vocabulary.sentencepiece_sha256[:12]}, the config says {length}"
-        f" and {vocabulary.sentencepiece_sha256[:12]}. Use another --output, or build it"
-        " again with --overwrite."
+        f" and {vocabulary.sentencepiece_sha256[:12]}. Use another --output, or build"
+        " it again with --overwrite."
     )
 
 

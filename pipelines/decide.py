@@ -10,6 +10,7 @@ import enum
 import math
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -116,14 +117,14 @@ def least_kept_return(expert: float, fraction: float) -> float:
     """Returns the least return that the filter keeps.
 
     For a negative expert return the literal 0.8 x expert is above the expert and would
-    keep nothing; `expert - 0.2 |expert|` is as far below it as for a positive one.
+    keep nothing; `expert - 0.2 |expert|` is as far below it as for a positive one. The
+    bound is that of the decimal numbers, rounded once: in floats 0.8 x 3 is above 2.4.
 
-    >>> least_kept_return(10.0, 0.8), least_kept_return(-10.0, 0.8)
-    (8.0, -12.0)
+    >>> least_kept_return(3.0, 0.8), least_kept_return(-3.0, 0.8)
+    (2.4, -3.6)
     """
-    if expert >= 0:
-        return fraction * expert
-    return expert - (1 - fraction) * abs(expert)
+    exact, share = Fraction(repr(expert)), Fraction(repr(fraction))
+    return float(share * exact if expert >= 0 else exact - (1 - share) * abs(exact))
 
 
 def limit_cut(
@@ -132,7 +133,7 @@ def limit_cut(
     """Returns the last of the first `limit` items, None if there are no more."""
     hashes = _max_hashes(blocks, dataset)
     keys = [
-        block.order_key(place)
+        block.order_key(int(place))
         for block in blocks
         for place in np.flatnonzero(~_excluded(block, hashes.get(block.task)))
     ]
@@ -280,8 +281,13 @@ def _count(
             places = np.flatnonzero(kept & block.train)
             top = places[np.argsort(-block.returns[places], kind="stable")]
             best += [
-                (-block.returns[p], block.order_key(p), block.ref, int(block.rows[p]))
-                for p in top[:NUM_DEMONSTRATIONS]
+                (
+                    -float(block.returns[p]),
+                    block.order_key(p),
+                    block.ref,
+                    int(block.rows[p]),
+                )
+                for p in top[:NUM_DEMONSTRATIONS].tolist()
             ]
     best.sort(key=lambda entry: entry[:2])
     decided = dataclasses.replace(

@@ -52,23 +52,9 @@ def expand(dataset: Dataset) -> list[SourcePath]:
     """Returns the data set's paths, sorted by relative path.
 
     Raises:
-        UsageError: If a pattern matches nothing, or two paths share a relative path.
+        UsageError: If a pattern matches nothing.
     """
-    found: dict[str, str] = {}
-    for pattern in dataset.paths:
-        matches = files.glob(pattern)
-        if not matches:
-            raise UsageError(_no_match(dataset, pattern))
-        base = fixed_part(pattern)
-        for path in matches:
-            relative = path.removeprefix(base).lstrip("/") if base else path
-            other = found.setdefault(relative, path)
-            if other != path:
-                raise UsageError(
-                    f"datasets.{dataset.name}.paths: ids are relative to the fixed part"
-                    f" of each glob, and {other!r} and {path!r} are both {relative!r}."
-                    " Use one glob from a folder above both."
-                )
+    found = _relative_paths(dataset)
     source = source_for(dataset.format)
     ordered = sorted(found.items())
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -86,6 +72,43 @@ def expand(dataset: Dataset) -> list[SourcePath]:
                 zip(ordered, members, strict=True)
             )
         ]
+
+
+def _relative_paths(dataset: Dataset) -> dict[str, str]:
+    """Returns the full paths by relative path.
+
+    Relative to the fixed part of each glob, and where two paths then share a name, to
+    the folder above all of them.
+    """
+    matches: dict[str, str] = {}
+    for pattern in dataset.paths:
+        found = files.glob(pattern)
+        if not found:
+            raise UsageError(_no_match(dataset, pattern))
+        matches |= dict.fromkeys(found, fixed_part(pattern))
+    relative = {path: _below(base, path) for path, base in matches.items()}
+    if len(set(relative.values())) < len(relative):
+        base = _common_folder(list(matches.values()))
+        relative = {path: _below(base, path) for path in matches}
+    return {name: path for path, name in relative.items()}
+
+
+def _below(base: str, path: str) -> str:
+    return path.removeprefix(base).lstrip("/") if base else path
+
+
+def _common_folder(folders: list[str]) -> str:
+    """Returns the deepest folder that holds all, of local paths or URLs.
+
+    >>> _common_folder(["gs://b/x/one", "gs://b/x/two/3"])
+    'gs://b/x'
+    """
+    common: list[str] = []
+    for parts in zip(*(folder.split("/") for folder in folders), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return "/".join(common)
 
 
 def _members(path: str, source: Source) -> Iterator[tuple[str, int, str]]:

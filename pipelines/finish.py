@@ -68,8 +68,8 @@ def judge(
     elif quarantined > config.max_quarantine_fraction * read:
         failure = (
             f"{dataset.name}: at most {config.max_quarantine_fraction:.2%} of the"
-            f" {noun} may be quarantined (max_quarantine_fraction), and {quarantined} of"
-            f" {read} were: {reasons}. {dataset.name}/{manifest.QUARANTINE_NAME} there"
+            f" {noun} may be quarantined (max_quarantine_fraction), and {quarantined}"
+            f" of {read} were: {reasons}. {dataset.name}/{manifest.QUARANTINE_NAME} there"
             " names each; mend the input or the config, or raise the budget."
         )
     elif totals[Status.KEPT.name] == 0:

@@ -20,11 +20,11 @@ class BuildShards(beam.PTransform):
         super().__init__()
         self._job = job
 
-    def expand(self, pipeline: Any) -> Any:
+    def expand(self, input_or_inputs: Any) -> Any:
         """Composes the three stages."""
         job = self._job
         fragments = (
-            pipeline
+            input_or_inputs
             | "ListPaths"
             >> beam.Create([p for d in job.datasets.values() for p in d.paths])
             | "SpreadPaths" >> beam.Reshuffle()
@@ -78,7 +78,7 @@ class BuildShards(beam.PTransform):
             >> beam.ParDo(stages.FinishDataset(job), AsList(verdicts))
         )
         return (
-            pipeline
+            input_or_inputs
             | "Once" >> beam.Create([None])
             | "FinishBuild" >> beam.ParDo(stages.FinishBuild(job), AsList(finished))
         )

@@ -68,7 +68,7 @@ class WindowBlock:
     fragments: list[str]
     windows: NDArray[np.void]
 
-    def take(self, chosen: NDArray[np.generic]) -> "WindowBlock":
+    def take(self, chosen: NDArray[np.integer]) -> "WindowBlock":
         """Returns the block of the chosen windows, with only their fragments."""
         windows = self.windows[chosen]
         used = np.union1d(windows["fragment"], windows["prompt_fragment"])
