@@ -20,7 +20,7 @@ from gato.pipelines.fragment import Footer, FragmentReader, Run, Slice
 from gato.schemas import files
 from gato.schemas.config import Loss
 from gato.schemas.hashing import fingerprint
-from gato.schemas.record import KIND_MASK, PROMPT_BIT, Kind, encode_row
+from gato.schemas.record import PROMPT_BIT, Kind, Row, encode_row
 from gato.schemas.shards import ShardName
 from gato.schemas.tfrecord import frame, pack_index
 from gato.tokenizers.packing import pack_best_fit
@@ -32,6 +32,7 @@ MAX_PAIRS = 5
 _OPEN_FRAGMENTS = 64
 # Payload that is read, and so held, at once.
 _CHUNK_BYTES = 16 << 20
+_ROWS_AT_ONCE = 64
 _PROMPT_MODES = {plan.TAIL: "tail", plan.UNIFORM: "uniform"}
 _OUTCOMES = {
     plan.TAIL: "tail",
@@ -182,14 +183,17 @@ class ShardAssembler:
         counts = _Counts(merged.windows, self._layout)
         digest, offsets, position = hashlib.sha256(), [], 0
         with files.open_atomic(files.join(self._folder, str(name))) as file:
-            for row, clamped in self._rows(merged):
-                data = frame(encode_row(row))
-                file.write(data)
-                digest.update(data)
-                offsets.append(position)
-                position += len(data)
-                counts.add(row, clamped)
-                self._on_rows(1, len(data), int(row.segment.max()))
+            for rows, clamped in self._rows(merged):
+                counts.add(rows, clamped)
+                before = position
+                for row in rows:
+                    data = frame(encode_row(row))
+                    file.write(data)
+                    digest.update(data)
+                    offsets.append(position)
+                    position += len(data)
+                windows = sum(len(row.provenance) for row in rows)
+                self._on_rows(len(rows), position - before, windows)
         index = pack_index(offsets, position)
         files.write_atomic(files.join(self._folder, name.index_name), index)
         return {
@@ -201,7 +205,8 @@ class ShardAssembler:
             "counts": counts.as_dict(),
         }
 
-    def _rows(self, merged: _Plan) -> Iterator[tuple[Any, int]]:
+    def _rows(self, merged: _Plan) -> Iterator[tuple[list[Row], int]]:
+        """Yields groups of rows, in order, and their clamped local positions."""
         groups = self._segments(merged)
         sizes = merged.windows["slots"] + merged.windows["prompt_slots"]
         lengths = [int(sizes[group].sum()) for group in groups]
@@ -251,12 +256,16 @@ class ShardAssembler:
 
     def _build(
         self, merged: _Plan, chunk: list[list[list[int]]]
-    ) -> Iterator[tuple[Any, int]]:
+    ) -> Iterator[tuple[list[Row], int]]:
         wanted = [i for row in chunk for group in row for i in group]
         bodies, prompts = self._read(merged, wanted)
-        for row in chunk:
-            segments = [self._segment(merged, group, bodies, prompts) for group in row]
-            yield self._builder.build(segments)
+        for start in range(0, len(chunk), _ROWS_AT_ONCE):
+            yield self._builder.build(
+                [
+                    [self._segment(merged, group, bodies, prompts) for group in row]
+                    for row in chunk[start : start + _ROWS_AT_ONCE]
+                ]
+            )
 
     def _read(
         self, merged: _Plan, wanted: list[int]
@@ -386,12 +395,17 @@ class _Counts:
             self._prompts[name] = int(np.count_nonzero(windows["prompt"] == code))
         self._prompts["prompted"] = self._prompts["tail"] + self._prompts["uniform"]
 
-    def add(self, row: Any, clamped: int) -> None:
-        self._kinds += np.bincount(row.kind & KIND_MASK, minlength=len(Kind))
-        self._prompt_tokens += int(np.count_nonzero(row.kind & PROMPT_BIT))
-        self._targets += int(np.count_nonzero(row.loss_mask))
+    def add(self, rows: Sequence[Row], clamped: int) -> None:
+        codes = np.stack([row.kind for row in rows])
+        # Sixteen codes: the kinds outside prompts, then inside.
+        by_code = np.bincount(codes.ravel(), minlength=2 * PROMPT_BIT)
+        outside, inside = by_code[:PROMPT_BIT], by_code[PROMPT_BIT : 2 * PROMPT_BIT]
+        self._kinds += outside + inside
+        self._prompt_tokens += int(inside.sum())
+        self._targets += sum(int(np.count_nonzero(row.loss_mask)) for row in rows)
         self._clamped += clamped
-        self._lengths.update(entry["length"] for entry in row.provenance)
+        for row in rows:
+            self._lengths.update(entry["length"] for entry in row.provenance)
 
     def as_dict(self) -> dict[str, Any]:
         names = [kind.name.lower() for kind in Kind]

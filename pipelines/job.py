@@ -39,7 +39,7 @@ class BuildShards(beam.PTransform):
             | "DecideTasks" >> beam.ParDo(stages.DecideTasks(job))
         )
         # A data set of which nothing was read gets its verdict too.
-        named = pipeline | "NameDatasets" >> beam.Create(
+        named = input_or_inputs | "NameDatasets" >> beam.Create(
             [(n, None) for n in job.datasets]
         )
         verdicts = (
