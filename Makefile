@@ -16,7 +16,7 @@ demo: $(VENV)/.installed  ## the main job on real input: record, build, verify, 
 	$(BIN)/python -m gato.pipelines.demo --folder runs/demo
 
 test: $(VENV)/.installed  ## every test that fits CI
-	$(BIN)/pytest -q -m "not long"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not long"
 
 test-long: $(VENV)/.installed  ## full kill series, large inputs, long training
 	$(BIN)/pytest -q -m long

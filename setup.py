@@ -53,6 +53,7 @@ _DEV = [
     "jaxtyping>=0.3",
     "pyright>=1.1.400",
     "pytest>=8.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.11",
     "webdataset>=1.0",
 ]

@@ -69,7 +69,7 @@ def judge(
         failure = (
             f"{dataset.name}: at most {config.max_quarantine_fraction:.2%} of the"
             f" {noun} may be quarantined (max_quarantine_fraction), and {quarantined}"
-            f" of {read} were: {reasons}. {dataset.name}/{manifest.QUARANTINE_NAME} there"
+            f" of {read} were: {reasons}. {dataset.name}/{manifest.QUARANTINE_NAME}"
             " names each; mend the input or the config, or raise the budget."
         )
     elif totals[Status.KEPT.name] == 0:
