@@ -91,6 +91,7 @@ setuptools.setup(
         "console_scripts": [
             "gato-build=gato.pipelines.build:main",
             "gato-inspect=gato.pipelines.inspect:main",
+            "gato-plan=gato.pipelines.estimate:main",
             "gato-record=gato.pipelines.record:main",
             "gato-train=gato.model.train:main",
             "gato-verify=gato.pipelines.verify:main",
