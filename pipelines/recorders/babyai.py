@@ -141,7 +141,8 @@ def _workplace(output: pathlib.Path) -> Iterator[pathlib.Path]:
     Minari does not see hidden folders. What a killed run left is removed first; a lock
     keeps a second recorder from doing so to one that runs.
     """
-    workplace = output / _WORKPLACE
+    # Minari joins a relative root twice.
+    workplace = (output / _WORKPLACE).absolute()
     workplace.mkdir(parents=True, exist_ok=True)
     handle = os.open(workplace, os.O_RDONLY)
     try:

@@ -158,6 +158,15 @@ def test_two_workers_record_the_same_data(
         _same_episodes(_load(recorded, dataset_id), _load(tmp_path, dataset_id))
 
 
+def test_a_relative_output(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["--levels", GOTO, "--episodes", "1", "--policies", "random"]
+    assert record.main(["babyai", "--output", "raw", *few]) == 0
+    assert (tmp_path / "raw/babyai/GoToRedBall/random-v0/data/main_data.hdf5").exists()
+
+
 def test_arrow_holds_the_same_episodes(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
