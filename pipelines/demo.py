@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -212,6 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=pathlib.Path, default="runs/demo")
     parser.add_argument("--config", type=pathlib.Path, default=_CONFIG)
     arguments = parser.parse_args(argv)
+    # Leaving by an exception ends the command that runs, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         run(arguments.folder, arguments.config, Sizes())
     except GatoError as error:

@@ -76,13 +76,19 @@ def _modules() -> Iterator[tuple[str, str]]:
             yield f"stdlib/{name.as_posix()}", text
 
 
+def _write(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file unless it holds this already: a build would take it for new."""
+    if not path.exists() or path.read_bytes() != content:
+        files.write_atomic(str(path), content)
+
+
 def _write_lines(path: pathlib.Path, documents: Iterator[tuple[str, str]]) -> int:
     lines = [
         json.dumps({"text": text, "source": source}, ensure_ascii=False)
         for source, text in documents
     ]
     if lines:
-        files.write_atomic(str(path), ("\n".join(lines) + "\n").encode())
+        _write(path, ("\n".join(lines) + "\n").encode())
     return len(lines)
 
 
@@ -103,7 +109,7 @@ def record(output: pathlib.Path) -> None:
             console.print(f"{number:,} documents, {size:,} bytes in {path}")
     licence = pathlib.Path(sysconfig.get_path("stdlib")) / "LICENSE.txt"
     if licence.exists():
-        files.write_atomic(str(output / "license.txt"), licence.read_bytes())
+        _write(output / "license.txt", licence.read_bytes())
     if not written:
         raise GatoError(
             "this Python comes without pydoc topics and without the source of its"

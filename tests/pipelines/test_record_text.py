@@ -61,6 +61,16 @@ def test_the_same_command_writes_the_same_text(
         assert (tmp_path / name).read_bytes() == (recorded / name).read_bytes()
 
 
+def test_text_that_is_there_is_not_touched(recorded: pathlib.Path) -> None:
+    (recorded / "topics.jsonl").write_text("damaged")
+    before = {path: path.stat().st_mtime_ns for path in recorded.iterdir()}
+    # A build knows its input by the time of its last change.
+    assert record.main(["text", "--output", str(recorded)]) == 0
+    changed = {p.name for p, time in before.items() if p.stat().st_mtime_ns != time}
+    assert changed == {"topics.jsonl"}
+    assert len(_lines(recorded / "topics.jsonl")) == len(pydoc_data.topics.topics)
+
+
 def test_python_without_any_text_is_an_error(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
