@@ -130,7 +130,7 @@ def estimate_dataset(
     sample = draw_sample(source, dataset, paths, num_items, config.seed)
     with scratch_folder() as folder:
         rehearsal = rehearse(source, dataset, config, sample, text, folder)
-        tally = count(rehearsal, dataset)
+        tally = count(rehearsal, dataset, sample.is_complete)
         rows, train_rows, row_bytes = _rows(rehearsal, tally, sample, config)
     length = config.sequence_length
     used = float(tally.kinds.sum())

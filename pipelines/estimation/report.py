@@ -192,9 +192,11 @@ def _read(figures: DatasetFigures) -> str:
     error = ""
     if figures.relative_error is None:
         error = "; one partition was read, so the error is not known"
+    plural = "" if figures.partitions == 1 else "s"
+    partitions = f"{figures.partitions:,} partition{plural}"
     return (
         f"{count} read of about {short_number(figures.accounts.get('read', 0))}, in"
-        f" {figures.partitions:,} partitions: {figures.share_read:.2%} of {size}{error}"
+        f" {partitions}: {figures.share_read:.2%} of {size}{error}"
     )
 
 

@@ -72,12 +72,13 @@ class Tally:
     decoded_patches: int = 0
 
 
-def count(rehearsal: Rehearsal, dataset: Dataset) -> Tally:
+def count(rehearsal: Rehearsal, dataset: Dataset, is_complete: bool) -> Tally:
     """Returns the weighted counts of a rehearsal.
 
     Args:
         rehearsal: What became of the sample.
         dataset: The data set's config.
+        is_complete: Whether the sample is everything.
     """
     tally = Tally(
         accounts=collections.defaultdict(float),
@@ -88,7 +89,7 @@ def count(rehearsal: Rehearsal, dataset: Dataset) -> Tally:
         lengths=collections.defaultdict(float),
         planned_bytes=np.zeros(2),
     )
-    caps = _caps(rehearsal, dataset)
+    caps = _caps(rehearsal, None if is_complete else dataset.max_episodes)
     by_row: dict[tuple[str, int], float] = {}
     by_id: dict[str, float] = {}
     for block, fragment in rehearsal.blocks:
@@ -106,14 +107,17 @@ def count(rehearsal: Rehearsal, dataset: Dataset) -> Tally:
     return tally
 
 
-def _caps(rehearsal: Rehearsal, dataset: Dataset) -> dict[str, float]:
-    """Returns which share of a task's items `max_episodes` keeps."""
+def _caps(rehearsal: Rehearsal, most: int | None) -> dict[str, float]:
+    """Returns which share of a task's items `max_episodes` keeps.
+
+    Args:
+        rehearsal: What became of the sample.
+        most: `max_episodes`; None if the plan has already heeded it.
+    """
     found: collections.defaultdict[str, float] = collections.defaultdict(float)
     for block, fragment in rehearsal.blocks:
         found[block.task] += fragment.part.weight * np.count_nonzero(~block.excluded)
-    most = dataset.max_episodes
-    # Of a complete sample the plan has already kept no more.
-    if most is None or all(f.part.weight == 1 for f in rehearsal.fragments):
+    if most is None:
         return dict.fromkeys(found, 1.0)
     return {task: min(1.0, most / max(n, 1.0)) for task, n in found.items()}
 

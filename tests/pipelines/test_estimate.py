@@ -204,6 +204,22 @@ def test_max_episodes_bounds_what_is_extrapolated(
     assert kept + accounts["excluded"] == pytest.approx(accounts["read"], abs=2)
 
 
+def test_excluded_tasks_are_read_but_not_kept(
+    long_walks: pathlib.Path, capsys: Any
+) -> None:
+    text = long_walks.read_text(encoding="utf-8")
+    excluding = long_walks.with_name("excluding.yaml")
+    added = "weight: 3\n  filter: {by: none}\n  tasks: {exclude: [Walk1-v0]}"
+    excluding.write_text(text.replace("weight: 3", added))
+    for number in ("40", "1000"):
+        accounts = plan(capsys, excluding, "--sample", number)["datasets"]["walk"][
+            "accounts"
+        ]
+        assert accounts["read"] == pytest.approx(160, rel=0.1)
+        assert accounts["kept"] == pytest.approx(80, rel=0.2)
+        assert accounts["excluded"] == pytest.approx(80, rel=0.2)
+
+
 def test_nothing_is_written(small_config: pathlib.Path, capsys: Any) -> None:
     def listing() -> dict[pathlib.Path, tuple[int, int]]:
         found = small_config.parent.rglob("*")
