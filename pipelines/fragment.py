@@ -285,7 +285,7 @@ class FragmentReader:
         self.footer = read_footer(path)
         self.path = path
         self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._data = files.RangeReader(f"{path}.data")
+        self._data = files.RangeReader(f"{path}.data", mapped=False)
 
     def read(self, runs: Sequence[Run]) -> list[Slice]:
         """Returns the arrays of each run, in the order given.

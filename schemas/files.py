@@ -12,6 +12,7 @@ import io
 import mmap
 import os
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -265,10 +266,22 @@ def remove_folder(path: str) -> None:
 class RangeReader:
     """Reads byte ranges of one file: mapped if it is local, fetched together if not."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, mapped: bool = True) -> None:
+        """Opens the file.
+
+        Args:
+            path: Local path or URL.
+            mapped: Whether a local file is mapped. Every page that is touched then
+                counts as this process's memory, up to the whole file; a process that
+                reads here and there in many large files must not map them.
+        """
         self.path = path
         self._map: memoryview | None = None
-        if is_local(path):
+        self._descriptor: int | None = None
+        if is_local(path) and not mapped:
+            self._descriptor = os.open(local_path(path), os.O_RDONLY)
+            weakref.finalize(self, os.close, self._descriptor)
+        elif is_local(path):
             with open(local_path(path), "rb") as file:
                 length = os.fstat(file.fileno()).st_size
                 mapped = (
@@ -288,6 +301,9 @@ class RangeReader:
         """
         if self._map is not None:
             pieces: list[Any] = [self._map[start:stop] for start, stop in ranges]
+        elif self._descriptor is not None:
+            at = self._descriptor
+            pieces = [os.pread(at, stop - start, start) for start, stop in ranges]
         else:
             starts, stops = zip(*ranges, strict=True) if ranges else ((), ())
             pieces = self._filesystem.cat_ranges(

@@ -171,10 +171,11 @@ def test_a_version_changes_with_the_content(folder: str) -> None:
     assert files.version(path) != before
 
 
-def test_ranges(folder: str) -> None:
+@pytest.mark.parametrize("mapped", [True, False])
+def test_ranges(folder: str, mapped: bool) -> None:
     path = files.join(folder, "a")
     files.write_atomic(path, bytes(range(100)))
-    reader = files.RangeReader(path)
+    reader = files.RangeReader(path, mapped=mapped)
     pieces = reader.read([(0, 3), (99, 100), (5, 5)])
     assert [bytes(piece) for piece in pieces] == [b"\0\1\2", b"c", b""]
     assert reader.read([]) == []
