@@ -73,8 +73,15 @@ class Model:
         hidden_BLD = self.hidden(params, batch, key)
         targets_BL, counts_BL = shift_targets(batch)
         table_VD = params["embed"]["table_VD"]
-        losses = token_losses(hidden_BLD, table_VD, targets_BL, self.vocabulary_size)
-        return jnp.where(counts_BL, losses, 0), counts_BL
+        losses_BL = token_losses(
+            hidden_BLD,
+            table_VD,
+            targets_BL,
+            counts_BL,
+            self.vocabulary_size,
+            groups=batch.patches_GPC.shape[0],
+        )
+        return losses_BL, counts_BL
 
 
 def make_train_step(
