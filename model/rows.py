@@ -29,10 +29,12 @@ from gato.schemas.record import (
     encode_example,
     encode_row,
 )
-from gato.tokenizers.image import decode_stored, patches
+from gato.tokenizers.image import decode_stored
 
 PATCH_VALUES = PATCH_SIZE * PATCH_SIZE * 3
 NO_ROW = -1
+# Below so many images, decoding them is not worth waking threads.
+_FEW_IMAGES = 8
 _FIELDS = ("tokens", "kind", "loss_mask", "segment", "local_position")
 
 
@@ -99,32 +101,46 @@ def _body(record: bytes) -> bytes:
     return record[_body_start(record) :]
 
 
-@dataclasses.dataclass(frozen=True)
 class _Images:
-    """The stored images of one row."""
+    """The stored images of one row.
 
-    encoded: Sequence[bytes | memoryview]
-    info: NDArray[np.int32]
-    place: str
+    Attributes:
+        grids: Patch rows and columns of each.
+        num_patches: Of all; -1 if the record disagrees with itself.
+    """
+
+    def __init__(
+        self,
+        encoded: Sequence[bytes | memoryview],
+        info: NDArray[np.int32],
+        place: str,
+    ) -> None:
+        self._encoded = encoded
+        self._info = info.tolist()
+        self._place = place
+        self.grids = [
+            (height // PATCH_SIZE, width // PATCH_SIZE)
+            for _, height, width, _ in self._info
+        ]
+        alike = len(encoded) == len(self._info)
+        self.num_patches = sum(a * b for a, b in self.grids) if alike else -1
 
     def decode(self, index: int, out: NDArray[np.uint8]) -> None:
-        """Writes the patches of one image to the first rows of `out`, [>= n, 768].
+        """Writes the patches of one image to `out`, uint8 [n, 768].
 
         Raises:
             GatoError: If the bytes are no image of the stated size.
         """
-        _, height, width, encoding = self.info[index].tolist()
+        _, height, width, encoding = self._info[index]
         try:
-            image = decode_stored(self.encoded[index], height, width, encoding)
+            image = decode_stored(self._encoded[index], height, width, encoding)
         except GatoError as error:
-            raise GatoError(f"{self.place}: image {index}: {error}") from error
-        cut = patches(image)
-        out[: len(cut)] = cut
-
-    @property
-    def grids(self) -> NDArray[np.int32]:
-        """int32 [n, 2]: patch rows and columns."""
-        return self.info[:, 1:3] // PATCH_SIZE
+            raise GatoError(f"{self._place}: image {index}: {error}") from error
+        rows, columns = self.grids[index]
+        shape = (rows, PATCH_SIZE, columns, PATCH_SIZE, 3)
+        # `patches` of the image tokenizer, but straight into the pool.
+        into = out.reshape(rows, columns, PATCH_SIZE, PATCH_SIZE, 3)
+        into.swapaxes(1, 2)[:] = image.reshape(shape)
 
 
 @functools.lru_cache(maxsize=256)
@@ -166,6 +182,7 @@ class Assembler:
         self._vocabulary_size = vocabulary_size
         self._pool_sizes = tuple(pool_sizes)
         self._layout = _Layout.of(length, dtype)
+        self._num_threads = threads
         self._threads = concurrent.futures.ThreadPoolExecutor(threads)
 
     def assemble(
@@ -224,7 +241,7 @@ class Assembler:
             found = self._take_tail(data, rest, place) if alike[row] else None
             if found is None:
                 found = self._take_whole(data, row, fields, place)
-            if len(found.encoded):
+            if found.num_patches:
                 images[row] = found
         return fields, images, dataset
 
@@ -280,9 +297,7 @@ class Assembler:
         slots = np.count_nonzero(kind == Kind.IMAGE, axis=1)
         patches = np.zeros(len(ids), np.int64)
         for row, stored in images.items():
-            patches[row] = stored.grids.prod(1).sum()
-            if len(stored.encoded) != len(stored.info):
-                patches[row] = -1
+            patches[row] = stored.num_patches
         rules = (
             ((tokens >= self._vocabulary_size).any(1), "ids below the vocabulary size"),
             ((fields["loss_mask"] > 1).any(1), "a loss mask of zeros and ones"),
@@ -306,33 +321,33 @@ class Assembler:
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Returns patches, grids and sources, [G, P, ...], of the smallest size."""
         per_group = rows // groups
-        used = np.zeros(groups, np.int64)
+        used = [0] * groups
         jobs = []
-        sources = []
         for row in sorted(images):
             stored = images[row]
             group = row // per_group
-            for index, (height, width) in enumerate(stored.grids.tolist()):
-                begin = int(used[group])
-                used[group] += height * width
-                jobs.append((stored, index, group, begin))
-                sources.append((first_row + row, index))
-        size = self._pool_size(int(used.max()), per_group)
+            for index, grid in enumerate(stored.grids):
+                begin = used[group]
+                used[group] += grid[0] * grid[1]
+                jobs.append((stored, row, index, group, slice(begin, used[group])))
+        size = self._pool_size(max(used), per_group)
         patches = np.zeros((groups, size, PATCH_VALUES), np.uint8)
         grids = np.zeros((groups, size, 4), np.int32)
         grids[..., 2:] = 1
         source = np.zeros((groups, size, 2), np.int32)
 
-        def decode(job: tuple[_Images, int, int, int]) -> None:
-            stored, index, group, begin = job
-            stored.decode(index, patches[group, begin:])
+        def decode(part: Sequence[tuple[_Images, int, int, int, slice]]) -> None:
+            for stored, row, index, group, place in part:
+                stored.decode(index, patches[group, place])
+                grids[group, place] = _patch_grid(*stored.grids[index])
+                source[group, place] = first_row + row, index
 
-        for (stored, index, group, begin), origin in zip(jobs, sources, strict=True):
-            grid = _patch_grid(*stored.grids[index].tolist())
-            grids[group, begin : begin + len(grid)] = grid
-            source[group, begin : begin + len(grid)] = origin
-        # Enough for each thread to be busy, few enough for hand-over not to count.
-        list(self._threads.map(decode, jobs))
+        # One part a thread: handing over each image cost more than a small one takes.
+        parts = [jobs[first :: self._num_threads] for first in range(self._num_threads)]
+        if len(jobs) < _FEW_IMAGES or self._num_threads == 1:
+            decode(jobs)
+        else:
+            list(self._threads.map(decode, parts))
         return patches, grids, source
 
     def _pool_size(self, needed: int, rows: int) -> int:
