@@ -6,7 +6,9 @@ fragments named once a block. Never a payload.
 
 import dataclasses
 import math
+import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +70,11 @@ class WindowBlock:
     fragments: list[str]
     windows: NDArray[np.void]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A local runner holds all that crosses its shuffles, several times over; most
+        # of a record's 70 bytes are zeros.
+        return _unpack, (self.fragments, zlib.compress(self.windows.tobytes(), 1))
+
     def take(self, chosen: NDArray[np.integer]) -> "WindowBlock":
         """Returns the block of the chosen windows, with only their fragments."""
         windows = self.windows[chosen]
@@ -75,6 +82,11 @@ class WindowBlock:
         windows["fragment"] = np.searchsorted(used, windows["fragment"])
         windows["prompt_fragment"] = np.searchsorted(used, windows["prompt_fragment"])
         return WindowBlock(fragments=[self.fragments[i] for i in used], windows=windows)
+
+
+def _unpack(fragments: list[str], data: bytes) -> WindowBlock:
+    windows = np.frombuffer(bytearray(zlib.decompress(data)), WINDOW)
+    return WindowBlock(fragments=fragments, windows=windows)
 
 
 NO_WINDOWS = WindowBlock(fragments=[], windows=np.zeros(0, WINDOW))
