@@ -335,7 +335,7 @@ def main():
         memory(arguments.memory[0], int(arguments.memory[1]))
         return
     with tempfile.TemporaryDirectory() as root:
-        for kind, batches in (("light", 40), ("heavy_png", 4), ("heavy_raw", 6)):
+        for kind, batches in (("light", 40), ("heavy_png", 2), ("heavy_raw", 3)):
             rows = arguments.rows if kind == "light" else arguments.rows // 4
             write_dataset(f"{root}/{kind}", kind, rows, 4)
             compare(f"{root}/{kind}", kind, arguments.rounds, batches)

@@ -89,7 +89,7 @@ class _Layout:
         return cls(template, is_header, fields, _body(encode_example(rest)))
 
 
-def _body_start(record: bytes) -> int:
+def _body_start(record: bytes | memoryview) -> int:
     """Returns the length of `0x0A, varint`, the header around all features."""
     at = 1
     while record[at] >= 0x80:
@@ -233,9 +233,10 @@ class Assembler:
             for name, (begin, end, dtype) in layout.fields.items()
         }
         images: dict[int, _Images] = {}
+        ending = len(layout.no_images)
         for row, data, shard, record in taken:
             rest = _body_start(data) + size
-            if alike[row] and data.startswith(layout.no_images, rest):
+            if alike[row] and data[rest : rest + ending] == layout.no_images:
                 continue
             place = shard.place(record)
             found = self._take_tail(data, rest, place) if alike[row] else None
@@ -247,7 +248,7 @@ class Assembler:
 
     def _records(
         self, ids: NDArray[np.int64]
-    ) -> Iterator[tuple[int, bytes, ShardFile, int]]:
+    ) -> Iterator[tuple[int, memoryview, ShardFile, int]]:
         """Yields (row of the batch, data, shard, record), read shard by shard."""
         wanted = np.flatnonzero(ids != NO_ROW)
         shards, records = self.store.locate(ids[wanted])
@@ -262,21 +263,21 @@ class Assembler:
                 yield row, data, shard, record
 
     @staticmethod
-    def _take_tail(data: bytes, rest: int, place: str) -> _Images | None:
+    def _take_tail(data: memoryview, rest: int, place: str) -> _Images | None:
         """Returns the images after a prefix laid out as usual; None if not found."""
         try:
-            features = decode_features(memoryview(data)[rest:])
+            features = decode_features(data[rest:])
             info = np.frombuffer(features["image_info"][0], "<i4").reshape(-1, 4)
         except (ValueError, KeyError):
             return None
         return _Images(features.get("images", []), info, place)
 
     def _take_whole(
-        self, data: bytes, row: int, fields: dict[str, NDArray], place: str
+        self, data: memoryview, row: int, fields: dict[str, NDArray], place: str
     ) -> _Images:
         """Parses a record in full, and fails where it is no row of this build."""
         parsed = decode_row(
-            data, sequence_length=self._length, dtype=self._dtype, place=place
+            bytes(data), sequence_length=self._length, dtype=self._dtype, place=place
         )
         for name in _FIELDS:
             fields[name][row] = getattr(parsed, name)

@@ -14,7 +14,7 @@ from gato.model.shards import Dataset
 from gato.schemas import files
 from gato.schemas.errors import GatoError
 from gato.schemas.manifest import ShardInfo
-from gato.schemas.tfrecord import CorruptRecordError, parse_index, unframe
+from gato.schemas.tfrecord import CorruptRecordError, parse_index, view_record
 
 
 class ShardFile:
@@ -63,8 +63,8 @@ class ShardFile:
         """Returns file and offset of a record, for messages."""
         return f"{self.path} at byte {self.offsets[record]}"
 
-    def read(self, records: Sequence[int]) -> list[bytes]:
-        """Returns the data of records, checksums verified.
+    def read(self, records: Sequence[int]) -> list[memoryview]:
+        """Returns the data of records, checksums verified, nothing copied.
 
         Raises:
             CorruptRecordError: Naming file and offset.
@@ -73,7 +73,7 @@ class ShardFile:
         ranges = [(int(offsets[r]), int(offsets[r + 1])) for r in records]
         pieces = self._reader.read(ranges)
         return [
-            unframe(piece, f"{self.path} at byte {start}")
+            view_record(piece, f"{self.path} at byte {start}")
             for piece, (start, _) in zip(pieces, ranges, strict=True)
         ]
 

@@ -26,7 +26,9 @@ class CorruptRecordError(GatoError):
 
 
 def _masked_crc(data: bytes | memoryview) -> int:
-    crc = google_crc32c.value(bytes(data) if isinstance(data, memoryview) else data)
+    # The library takes no memoryview, but an array over one, which copies nothing.
+    view = np.frombuffer(data, np.uint8) if isinstance(data, memoryview) else data
+    crc = google_crc32c.value(view)  # type: ignore[arg-type]
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -43,7 +45,12 @@ def frame(data: bytes) -> bytes:
 
 
 def unframe(framed: bytes | memoryview, place: str) -> bytes:
-    """Returns the data of one framed record.
+    """Returns the data of one framed record, as `view_record` checks it."""
+    return bytes(view_record(framed, place))
+
+
+def view_record(framed: bytes | memoryview, place: str) -> memoryview:
+    """Returns the data of one framed record without copying it.
 
     Args:
         framed: Exactly one record with its frame.
@@ -58,6 +65,7 @@ def unframe(framed: bytes | memoryview, place: str) -> bytes:
             " the file is truncated. Build or copy the shard again."
         )
     length, length_crc = _HEADER.unpack_from(framed, 0)
+    framed = memoryview(framed)
     if _masked_crc(bytes(framed[:8])) != length_crc:
         raise CorruptRecordError(
             f"{place}: the checksum of a TFRecord's length does not match; the file is"
@@ -69,7 +77,7 @@ def unframe(framed: bytes | memoryview, place: str) -> bytes:
             f" file has {len(framed) - FRAME_BYTES}; the file is truncated or its .idx"
             " is of another file. Build or copy the shard again."
         )
-    data = bytes(framed[_HEADER.size : _HEADER.size + length])
+    data = framed[_HEADER.size : _HEADER.size + length]
     if _masked_crc(data) != _CRC.unpack_from(framed, _HEADER.size + length)[0]:
         raise CorruptRecordError(
             f"{place}: the checksum of a TFRecord's data does not match; the file is"
