@@ -250,7 +250,7 @@ def _run_job(
     """Runs the job; returns whether it is over (a template is yet to be launched)."""
     if chosen.is_local:
         total = sum(p.num_bytes for d in prepared.datasets.values() for p in d.paths)
-        with progress.Display(total, console) as display:
+        with engine.quiet_workers(), progress.Display(total, console) as display:
             watched = dataclasses.replace(prepared, progress_port=display.port)
             _submit(watched, chosen).wait_until_finish()
         return True

@@ -159,8 +159,8 @@ def _problem(
             what = "timestep" if footer.column("task")[row] else "pair"
             reason = Reason.TOO_LONG
             detail = (
-                f"a {what} must fit a row of {config.sequence_length} slots, got"
-                f" {longest}"
+                f"a {what} must fit a row of {config.sequence_length} slots"
+                f" (sequence_length), got {longest}"
             )
         elif (
             dataset.filter.by == "success"

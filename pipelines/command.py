@@ -4,13 +4,17 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-from gato.schemas.errors import GatoError
+from gato.schemas.errors import GatoError, UsageError
 
-# Beam appends where an exception was raised, and other processes send it as text.
+# Beam appends where an exception was raised, and other processes send it as text: ours
+# by name, the file system's with their number.
 _BEAM_NOTE = re.compile(r"\s*\[while running .*", re.DOTALL)
 _REMOTE = re.compile(
-    r"gato\.schemas\.(?:errors|tfrecord)\.\w+Error: (.*?)\n*(?:\[|$)", re.DOTALL
+    r"gato\.schemas\.\w+\.(?P<name>\w*Error): (?P<message>.*?)"
+    r"(?=\s*\[while running |\n\nDuring handling |\n\nThe above exception |\s*\Z)",
+    re.DOTALL,
 )
+_REMOTE_FILE = re.compile(r"\w+Error: \[Errno \d+\] (?P<message>[^\n]*)")
 
 
 def run_command(
@@ -30,10 +34,13 @@ def run_command(
     except OSError as error:
         return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
     except RuntimeError as error:
-        match = _REMOTE.search(str(error))
-        if match is None:
+        if match := _REMOTE.search(str(error)):
+            code = 2 if match["name"] == UsageError.__name__ else 1
+        elif match := _REMOTE_FILE.search(str(error)):
+            code = 1
+        else:
             raise
-        return _fail(_BEAM_NOTE.sub("", match[1]), 1)
+        return _fail(_BEAM_NOTE.sub("", match["message"]), code)
 
 
 def _fail(message: str, code: int) -> int:

@@ -5,9 +5,14 @@ is an error, raised before anything is read or written.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
-from collections.abc import Sequence
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -74,6 +79,36 @@ class Engine:
         errors = PipelineOptionsValidator(self.options, created).validate()
         if errors:
             raise UsageError(f"{self.runner}: {' '.join(errors)}")
+
+
+@contextlib.contextmanager
+def quiet_workers() -> Iterator[None]:
+    """Keeps what a worker raises off the terminal: the command says it, once.
+
+    Beam logs the traceback, and worker processes print it to the standard error that
+    they inherit. That goes to a file here, shown if the error itself says nothing of
+    what happened in the worker, as when one was killed.
+    """
+    logger = logging.getLogger("apache_beam.runners")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as log, open(os.dup(2), "w") as terminal:
+        os.dup2(log.fileno(), 2)
+        try:
+            if sys.stderr is sys.__stderr__:
+                with contextlib.redirect_stderr(terminal):
+                    yield
+            else:
+                yield
+        except RuntimeError as error:
+            if "Traceback" not in str(error):
+                log.seek(0)
+                terminal.write(log.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(terminal.fileno(), 2)
+            logger.setLevel(level)
 
 
 class _BeamOptions(argparse.ArgumentParser):

@@ -7,6 +7,7 @@ cannot.
 
 import contextlib
 import contextvars
+import errno
 import glob as globbing
 import io
 import mmap
@@ -21,6 +22,7 @@ import fsspec
 from gato.schemas.errors import GatoError, UsageError
 
 TEMPORARY_SUFFIX = ".tmp-"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_local(path: str) -> bool:
@@ -207,7 +209,11 @@ class _Counting(io.RawIOBase):
 
 @contextlib.contextmanager
 def open_atomic(path: str) -> Iterator[IO[bytes]]:
-    """Opens a file for writing that appears under its name only when all went well."""
+    """Opens a file for writing that appears under its name only when all went well.
+
+    Raises:
+        GatoError: If the disk or the user's share of it is full.
+    """
     if is_local(path):
         final = local_path(path)
         os.makedirs(os.path.dirname(final) or ".", exist_ok=True)
@@ -216,9 +222,14 @@ def open_atomic(path: str) -> Iterator[IO[bytes]]:
             with open(temporary, "wb", buffering=1 << 20) as file:
                 yield file
             os.replace(temporary, final)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(temporary)
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                raise GatoError(
+                    f"{path}: no room to write it: {error.strerror}. Free some, then"
+                    " run the same command again to go on."
+                ) from error
             raise
         return
     filesystem, stripped = _filesystem(path)
