@@ -64,7 +64,7 @@ def test_killed_once_in_each_stage(undisturbed: Any, tmp_path: pathlib.Path) -> 
     assert building.contents(output) == undisturbed.contents
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_in_the_clean_up(undisturbed: Any, tmp_path: pathlib.Path) -> None:
     output = tmp_path / "out"
     killing.kill_at(killing.CLEAN_UP, undisturbed.config, output)
