@@ -122,6 +122,7 @@ class ShardAssembler:
         folder: str,
         layout: ShardLayout,
         on_rows: Callable[[int, int, int], None] = lambda rows, size, windows: None,
+        cache: FragmentCache | None = None,
     ) -> None:
         """Prepares assembly.
 
@@ -129,11 +130,13 @@ class ShardAssembler:
             folder: The data set's folder in the output.
             layout: What its rows look like.
             on_rows: Called with (rows, bytes, windows in them) as they are written.
+            cache: Shared by the shards of a worker: every shard reads of every
+                fragment, whose footer is slow to parse.
         """
         self._folder = folder
         self._layout = layout
         self._on_rows = on_rows
-        self._cache = FragmentCache(layout.dtype)
+        self._cache = cache or FragmentCache(layout.dtype)
         self._builder = RowBuilder(
             sequence_length=layout.sequence_length,
             dtype=layout.dtype,
