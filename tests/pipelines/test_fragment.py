@@ -41,7 +41,8 @@ def write(path: str, items: list[TokenizedItem | None]) -> None:
             if item is None:
                 writer.add(item_id=f"e/{number}", reason="nonfinite", detail="NaN")
             else:
-                writer.add(item, item_id=f"e/{number}", **{"return": 0.5 * number})
+                told: dict[str, Any] = {"return": 0.5 * number}
+                writer.add(item, item_id=f"e/{number}", **told)
     files.write_atomic(f"{path}.footer", writer.footer(note="kept"))
 
 

@@ -13,6 +13,7 @@ import apache_beam as beam
 import building
 import pytest
 import raw_inputs
+from apache_beam.portability.api import beam_runner_api_pb2
 
 from gato.pipelines import stages
 from gato.pipelines.build_job import BuildJob
@@ -74,9 +75,7 @@ def test_side_inputs_are_those_that_do_not_grow() -> None:
     for transform in transforms.values():
         if transform.spec.urn != "beam:transform:pardo:v1":
             continue
-        payload = beam.pipeline.beam_runner_api_pb2.ParDoPayload.FromString(
-            transform.spec.payload
-        )
+        payload = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload)
         for name in payload.side_inputs:
             source = producers[transform.inputs[name]]
             found[step_of(transform.unique_name)].add(source)
