@@ -44,10 +44,17 @@ from gato.schemas.errors import GatoError, UsageError
 _PAPER_LENGTH = 1024
 
 
+_EXAMPLES = """examples:
+  gato-train --shards 'out/*/train-*' --steps 300 --batch_size 8 --checkpoint_dir D
+  gato-train --model 364m --describe"""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gato-train",
         description="Trains Gato on tokenized shards; the same command resumes.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--shards", nargs="+", metavar="GLOB", help="training shards, local or gs://")

@@ -93,7 +93,11 @@ def quiet_workers() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as log, open(os.dup(2), "w") as terminal:
+    encoding = sys.stderr.encoding
+    with (
+        tempfile.TemporaryFile() as log,
+        open(os.dup(2), "w", encoding=encoding, errors="backslashreplace") as terminal,
+    ):
         os.dup2(log.fileno(), 2)
         try:
             if sys.stderr is sys.__stderr__:

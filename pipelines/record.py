@@ -23,10 +23,20 @@ def _fractions(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
+_EXAMPLES = """examples:
+  gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
+  gato-record captions --output raw/captions --scenes 1000
+  gato-record text --output raw/text
+
+The same command goes on where it was. `gato-record babyai --help` has its options."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gato-record",
         description="Records raw data on this machine: episodes, captions, text.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
