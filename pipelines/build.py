@@ -115,26 +115,11 @@ def prepare(
     chosen = _choose(resolved, arguments.datasets)
     inputs = [path for dataset in chosen for path in dataset.paths]
     chosen_engine.check_paths([arguments.output, resolved.text_tokenizer, *inputs])
-    if not files.exists(resolved.text_tokenizer):
-        raise UsageError(
-            f"{arguments.config}: text_tokenizer: no such SentencePiece model"
-            f" {resolved.text_tokenizer!r}. Paths are relative to the config's folder."
-        )
-    tokenizer = TextTokenizer.load(resolved.text_tokenizer)
-    if not tokenizer.round_trips:
-        console.print(
-            f"[yellow]warning[/] {escape(resolved.text_tokenizer)}: decode(encode(x))"
-            " is not x on a test string; texts cannot be read back exactly from the"
-            " tokens."
-        )
+    tokenizer = _load_tokenizer(arguments, resolved.text_tokenizer, console)
     vocabulary = tokenizer.vocabulary.info()
+    _check_output(arguments, written, [dataset.name for dataset in chosen], vocabulary)
     as_written = {dataset.name: dataset for dataset in written.datasets}
     jobs, finished, stale = {}, [], []
-    names = [dataset.name for dataset in chosen]
-    for dataset in written.datasets:
-        other = None if dataset.name in names else _standing(arguments, dataset.name)
-        if other is not None:
-            _check_other(arguments, other, written, vocabulary)
     for dataset in chosen:
         paths = tuple(discover.expand(dataset))
         digest = finish.manifest_fingerprint(
@@ -149,14 +134,8 @@ def prepare(
             finished.append(dataset.name)
             continue
         if standing is not None:
+            _check_replaces(arguments, standing, digest)
             stale.append(standing)
-            if not arguments.overwrite:
-                raise UsageError(
-                    f"{arguments.output}/{dataset.name}: a finished build of other"
-                    " input or config stands here (fingerprint"
-                    f" {standing.fingerprint[:12]}, this one is {digest[:12]}). Use"
-                    " another --output, or --overwrite to replace it."
-                )
         jobs[dataset.name] = DatasetJob(
             dataset=as_written[dataset.name], fingerprint=digest, paths=paths
         )
@@ -178,6 +157,58 @@ def prepare(
     if jobs:
         _begin(prepared, tokenizer.model_bytes)
     return prepared, finished
+
+
+def _load_tokenizer(
+    arguments: argparse.Namespace, path: str, console: rich.console.Console
+) -> TextTokenizer:
+    if not files.exists(path):
+        raise UsageError(
+            f"{arguments.config}: text_tokenizer: no such SentencePiece model"
+            f" {path!r}. Paths are relative to the config's folder."
+        )
+    tokenizer = TextTokenizer.load(path)
+    if not tokenizer.round_trips:
+        console.print(
+            f"[yellow]warning[/] {escape(path)}: decode(encode(x)) is not x on a test"
+            " string; texts cannot be read back exactly from the tokens."
+        )
+    return tokenizer
+
+
+def _check_output(
+    arguments: argparse.Namespace,
+    config: configs.BuildConfig,
+    chosen: Sequence[str],
+    vocabulary: manifest.VocabularyInfo,
+) -> None:
+    """Refuses an output that holds a build of another config."""
+    known = [dataset.name for dataset in config.datasets]
+    if files.exists(files.join(arguments.output, manifest.MANIFEST_NAME)):
+        root = manifest.load_root_manifest(arguments.output)
+        strange = [name for name in root.datasets if name not in known]
+        if strange and not arguments.overwrite:
+            raise UsageError(
+                f"{arguments.output}: a build of another config stands here; it lists"
+                f" {strange[0]!r}, and {arguments.config} has {', '.join(known)}. Use"
+                " another --output, or --overwrite to replace its root manifest."
+            )
+    for name in known:
+        other = None if name in chosen else _standing(arguments, name)
+        if other is not None:
+            _check_other(arguments, other, config, vocabulary)
+
+
+def _check_replaces(
+    arguments: argparse.Namespace, standing: manifest.DatasetManifest, digest: str
+) -> None:
+    """Refuses to replace a finished data set unless that was asked for."""
+    if not arguments.overwrite:
+        raise UsageError(
+            f"{arguments.output}/{standing.dataset}: a finished build of other input or"
+            f" config stands here (fingerprint {standing.fingerprint[:12]}, this one is"
+            f" {digest[:12]}). Use another --output, or --overwrite to replace it."
+        )
 
 
 def _standing(

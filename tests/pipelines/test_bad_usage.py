@@ -268,6 +268,18 @@ def test_the_output_of_another_build_is_refused(
     assert "--overwrite" in text
 
 
+def test_the_output_of_other_data_sets_is_refused(
+    capsys: Any, config: pathlib.Path
+) -> None:
+    argv = ["--config", config, "--output", config.parent / "out"]
+    assert run(capsys, build, argv)[0] == 0
+    own = yaml.safe_load(config.read_text("utf-8"))["datasets"][0]["name"]
+    text = refused(capsys, changed_dataset(config, name="renamed"))
+    assert f"it lists {own!r}" in text
+    assert "has renamed" in text
+    assert "--overwrite" in text
+
+
 def test_a_misspelt_option_beside_overwrite_removes_nothing(
     capsys: Any, config: pathlib.Path
 ) -> None:
