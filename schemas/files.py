@@ -295,12 +295,12 @@ class RangeReader:
         elif is_local(path):
             with open(local_path(path), "rb") as file:
                 length = os.fstat(file.fileno()).st_size
-                mapped = (
+                content = (
                     mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                     if length
                     else b""
                 )
-            self._map = memoryview(mapped)
+            self._map = memoryview(content)
         else:
             self._filesystem, self._stripped = _filesystem(path)
 

@@ -10,7 +10,7 @@ import dataclasses
 import enum
 import functools
 import json
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ class Row:
     provenance: list[dict[str, Any]]
 
 
-def token_dtype(vocabulary_size: int) -> str:
+def token_dtype(vocabulary_size: int) -> Literal["uint16", "int32"]:
     """Returns the dtype of `tokens`: "uint16", or "int32" for large vocabularies."""
     return "uint16" if vocabulary_size <= _UINT16_IDS else "int32"
 

@@ -307,7 +307,7 @@ def _can_keep(header: ImageHeader, rule: manifest.ImageRule) -> bool:
 
 
 def decode_stored(
-    data: bytes, height: int, width: int, encoding: int
+    data: bytes | memoryview, height: int, width: int, encoding: int
 ) -> NDArray[np.uint8]:
     """Returns the pixels of a record's image, uint8 [height, width, 3].
 

@@ -174,9 +174,12 @@ class _Level:
 
     def results(self) -> dict[Policy, Result]:
         """Returns the result of each stored data set."""
-        results = {policy: found.result for policy, found in self.finished.items()}
         stored = {job.recipe.policy for job in self.jobs if job.root is not None}
-        return results | {p: r for p, r in self.played.items() if p in stored}
+        results: dict[Policy, Result] = {
+            policy: found.result for policy, found in self.finished.items()
+        }
+        results.update((p, r) for p, r in self.played.items() if p in stored)
+        return results
 
     def returns(self) -> tuple[float, float]:
         """Returns the random and the expert policy's mean return."""
