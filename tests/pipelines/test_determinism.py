@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from gato.pipelines import stages
+from gato.pipelines.assemble import ShardAssembler
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_an_abandoned_step_leaves_nothing_that_counts(
     def process(self: Any, element: Any) -> Iterator[Any]:
         key, blocks = element
         blocks = list(blocks)
-        rows = stages.ShardAssembler._rows
+        rows = ShardAssembler._rows
 
         def torn(assembler: Any, merged: Any) -> Iterator[Any]:
             for row in rows(assembler, merged):
@@ -165,7 +166,7 @@ def test_an_abandoned_step_leaves_nothing_that_counts(
                 raise OSError("the worker was taken away")
 
         with monkeypatch.context() as patch:
-            patch.setattr(stages.ShardAssembler, "_rows", torn)
+            patch.setattr(ShardAssembler, "_rows", torn)
             try:
                 list(real(self, (key, blocks)))
             except OSError:

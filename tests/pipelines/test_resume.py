@@ -10,7 +10,8 @@ import pytest
 import raw_inputs
 import yaml
 
-from gato.pipelines import stages
+from gato.pipelines import finish
+from gato.pipelines.tokenize import PartitionTokenizer
 from gato.schemas import manifest
 from gato.schemas.record import decode_row
 from gato.schemas.tfrecord import iterate_records
@@ -35,13 +36,13 @@ def copied(undisturbed: Any, tmp_path: pathlib.Path) -> pathlib.Path:
 def fragments_made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collects the data sets of which fragments are tokenized from now on."""
     made = []
-    real = stages.PartitionTokenizer._tokenize
+    real = PartitionTokenizer._tokenize
 
     def tokenize(self: Any, partition: Any, writer: Any) -> None:
         made.append(self._dataset.name)
         real(self, partition, writer)
 
-    monkeypatch.setattr(stages.PartitionTokenizer, "_tokenize", tokenize)
+    monkeypatch.setattr(PartitionTokenizer, "_tokenize", tokenize)
     return made
 
 
@@ -262,13 +263,13 @@ def test_an_overtaken_attempt_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = tmp_path / "out"
-    real = stages.finish.dataset_manifest
+    real = finish.dataset_manifest
 
     def overtaken(**keywords: Any) -> Any:
         (output / "_attempt").write_text("another one's", encoding="utf-8")
         return real(**keywords)
 
-    monkeypatch.setattr(stages.finish, "dataset_manifest", overtaken)
+    monkeypatch.setattr(finish, "dataset_manifest", overtaken)
     found = building.build_message(capsys, small_config, output, "--datasets", "text")
     assert found.code == 1
     assert "another gato-build began on this output" in found.text

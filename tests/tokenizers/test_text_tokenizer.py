@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import random
 
+import kitoken
 import numpy as np
 import pytest
 import sentencepiece
@@ -14,7 +15,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gato.schemas.errors import QuarantineError, Reason, UsageError
-from gato.tokenizers import text as text_module
 from gato.tokenizers.text import TextTokenizer, clean
 
 MODEL = pathlib.Path(__file__).parents[1] / "testdata/vocabulary/text32k.model"
@@ -179,7 +179,7 @@ def test_doubt_falls_back_to_sentencepiece(monkeypatch):
             raise RuntimeError("no")
 
     for engine in (Wrong, Broken):
-        monkeypatch.setattr(text_module.kitoken, "Kitoken", engine)
+        monkeypatch.setattr(kitoken, "Kitoken", engine)
         tokenizer = TextTokenizer(MODEL.read_bytes())
         assert tokenizer.engine == "sentencepiece"
         assert tokenizer.encode("hello world").tolist() == [6312, 28709, 1526]
