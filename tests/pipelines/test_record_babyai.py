@@ -352,7 +352,8 @@ def test_a_seed_whose_bot_plans_for_ever_is_replaced_and_counted() -> None:
     assert failures
     assert {str(failure) for failure in failures} == {"the bot plans for ever"}
     assert len(results) - len(failures) == 2
-    result = babyai._play(babyai._Job(recipe=recipe, root=None, data_format=""), int)
+    job = babyai._Job(recipe=recipe, root=None, data_format="")
+    result = babyai._play(job, lambda: None)
     assert result.failed_seeds == len(failures)
 
 
@@ -369,7 +370,9 @@ def test_the_pool_returns_outcomes_and_errors_of_all_jobs() -> None:
                 expected=3,
             )
         )
-        assert outcomes.pop(-1).args == ("-1 is negative",)
+        refused = outcomes.pop(-1)
+        assert isinstance(refused, GatoError)
+        assert refused.args == ("-1 is negative",)
         assert outcomes == {3: 6, 5: 10}
 
 
