@@ -80,5 +80,5 @@ def test_draws_cover_their_interval_evenly(draws):
 
 
 def test_pixels_are_scaled_by_the_side_of_a_patch():
-    pixels = embeddings.normalize_pixels(np.array([0, 255], np.uint8))
+    pixels = embeddings.normalize_pixels(jnp.array([0, 255], jnp.uint8))
     np.testing.assert_allclose(pixels, [-0.25, 0.25])

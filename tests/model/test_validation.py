@@ -74,10 +74,12 @@ def test_figures_are_means_over_the_targets_of_each_kind(batch):
 
     def evaluate(params, given):
         # A loss that tells slots apart, and the true batch from the permuted one.
-        losses = given.kind_BL * params + (given.tokens_BL != batch.tokens_BL).any()
+        losses = (
+            given.kind_BL * params["scale"] + (given.tokens_BL != batch.tokens_BL).any()
+        )
         return losses.astype(np.float64), given.loss_mask_BL == 1
 
-    figures = validate(evaluate, 2.0, [batch, batch], names, toy_shards.SIZE)
+    figures = validate(evaluate, {"scale": 2.0}, [batch, batch], names, toy_shards.SIZE)
     assert figures["action_loss"] == pytest.approx(12.0)
     assert figures["action_loss_permuted"] == pytest.approx(13.0)
     assert figures["action_targets"] == 2 * 8 * 14
@@ -95,7 +97,7 @@ def test_figures_are_means_over_the_targets_of_each_kind(batch):
 
 
 def test_nothing_to_validate_is_said():
-    figures = validate(lambda *_: None, None, [], ["some"], 10)
+    figures = validate(lambda *_: pytest.fail("called"), {}, [], ["some"], 10)
     assert figures["action_loss"] is None
     assert summary(figures) == ["the validation shards hold no targets"]
 

@@ -4,6 +4,7 @@ Plain NumPy and loops; nothing of gato.model but the names of the parameters.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,7 @@ def reference_losses(params, batch, vocabulary_size, *, positions="rope"):
     return losses
 
 
-def _as_float64(tree):
+def _as_float64(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {name: _as_float64(value) for name, value in tree.items()}
     return np.asarray(tree, np.float64)

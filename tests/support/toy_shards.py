@@ -8,8 +8,10 @@ rows a counting sequence.
 
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gato.schemas import manifest as manifests
 from gato.schemas.record import Encoding, Kind, Row, encode_row, token_dtype
@@ -31,7 +33,7 @@ def row(
     """Pads slots to LENGTH and returns a Row."""
     used = len(tokens)
 
-    def pad(values, dtype, filler=0):
+    def pad(values: ArrayLike, dtype: DTypeLike, filler: int = 0) -> NDArray[Any]:
         out = np.full(LENGTH, filler, dtype)
         out[:used] = values
         return out
