@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -28,6 +29,9 @@ _LOCAL_RUNNERS = ("DirectRunner", _IN_PROCESS)
 # Their job servers have options of their own, which only they can list.
 _JOB_SERVER_RUNNERS = ("FlinkRunner", "PortableRunner", "SparkRunner")
 _DATAFLOW = "DataflowRunner"
+# Beam's name of the threads that wait for worker processes to end.
+_WORKER_THREAD = "run_worker"
+_JOIN_SECONDS = 5.0
 _RUNNERS = (*_LOCAL_RUNNERS, "PrismRunner", *_JOB_SERVER_RUNNERS, _DATAFLOW)
 
 
@@ -99,6 +103,8 @@ def quiet_workers() -> Iterator[None]:
         open(os.dup(2), "w", encoding=encoding, errors="backslashreplace") as terminal,
     ):
         os.dup2(log.fileno(), 2)
+        hook = threading.excepthook
+        threading.excepthook = _drop_worker_exits
         try:
             if sys.stderr is sys.__stderr__:
                 with contextlib.redirect_stderr(terminal):
@@ -111,8 +117,18 @@ def quiet_workers() -> Iterator[None]:
                 terminal.write(log.read().decode(errors="replace"))
             raise
         finally:
+            for thread in threading.enumerate():
+                if thread.name == _WORKER_THREAD:
+                    thread.join(_JOIN_SECONDS)
+            threading.excepthook = hook
             os.dup2(terminal.fileno(), 2)
             logger.setLevel(level)
+
+
+def _drop_worker_exits(raised: threading.ExceptHookArgs) -> None:
+    # A thread that waits for a worker raises when it ends badly; run() tells why.
+    if raised.thread is None or raised.thread.name != _WORKER_THREAD:
+        threading.__excepthook__(raised)
 
 
 class _BeamOptions(argparse.ArgumentParser):

@@ -156,30 +156,36 @@ def build_in_small_files(
     return Ended(ended.returncode, " ".join(ended.stderr.split()))
 
 
+@pytest.fixture(scope="module")
+def long_texts(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A config beside which `whole` is an undisturbed build."""
+    root = tmp_path_factory.mktemp("long")
+    raw_inputs.write_jsonl(root / "a.jsonl", raw_inputs.texts(0, 130, words=(900, 1100)))
+    entry = {"name": "data", "format": "text", "paths": ["a.jsonl"]}
+    config = raw_inputs.write_config(root / "build.yaml", [entry])
+    assert building.run_build(config, root / "whole") == 0
+    return config
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize(
-    ("what", "limit"), [("fragment", 600_000), ("shard", 1_500_000)]
-)
 def test_a_full_disk_is_told_and_the_same_command_goes_on(
-    tmp_path: pathlib.Path, what: str, limit: int, workers: int
+    tmp_path: pathlib.Path, long_texts: pathlib.Path, workers: int
 ) -> None:
-    raw_inputs.write_jsonl(
-        tmp_path / "a.jsonl", raw_inputs.texts(0, 200, words=(900, 1100))
-    )
-    entry = {"name": "data", "format": "text", "paths": ["a.jsonl"]}
-    config = raw_inputs.write_config(tmp_path / "build.yaml", [entry])
     output = tmp_path / "out"
     options = ["--direct_num_workers", str(workers)]
-    ended = build_in_small_files(config, output, limit, *options)
-    assert ended.code == 1, ended.text
-    assert "Traceback" not in ended.text
-    assert "File too large" in ended.text
-    assert ("_fragments" if what == "fragment" else ".tfrecord") in ended.text
-    assert "same command" in ended.text
-    assert building.manifests(output) == []
-    assert not list(output.rglob("train-*.tfrecord"))
-    assert bool(building.footers(output)) == (what == "shard")
-    assert building.run_build(config, output) == 0
-    assert building.run_build(config, tmp_path / "whole") == 0
-    assert building.contents(output) == building.contents(tmp_path / "whole")
+    for limit, place in ((600_000, "_fragments/"), (1_200_000, "data/train-")):
+        ended = build_in_small_files(long_texts, output, limit, *options)
+        assert ended.code == 1, ended.text
+        assert "Traceback" not in ended.text
+        assert f"error: {output}/{place}" in ended.text
+        assert "no room to write it: File too large" in ended.text
+        assert "run the same command again" in ended.text
+        assert building.manifests(output) == []
+        assert not list(output.rglob("train-*.tfrecord"))
+        assert bool(building.footers(output)) == (place == "data/train-")
+    made = building.footers(output)
+    assert building.run_build(long_texts, output, "--keep_fragments") == 0
+    assert building.footers(output) == made
+    whole = building.contents(long_texts.parent / "whole")
+    assert building.contents(output) == whole

@@ -26,7 +26,7 @@ def run(capsys: Any, command: Any, argv: Sequence[Any]) -> tuple[int, str]:
     try:
         code = command.main([str(argument) for argument in argv])
     except SystemExit as stop:
-        code = stop.code
+        code = int(stop.code or 0)
     text = " ".join(capsys.readouterr().err.split())
     assert "Traceback" not in text
     return code, text

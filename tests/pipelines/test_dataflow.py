@@ -20,9 +20,9 @@ from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineState
-from apache_beam.transforms.environments import EmbeddedPythonEnvironment
+from apache_beam.transforms import environments
 
 from gato.pipelines import stages
 
@@ -183,9 +183,10 @@ def test_the_staged_pipeline_writes_the_bytes_of_a_direct_build(
     pipeline = beam_runner_api_pb2.Pipeline()
     pipeline.CopyFrom(template.pipeline)
     # Only the container is exchanged: the functions run in this process.
-    embedded = EmbeddedPythonEnvironment.default().to_runner_api(None)
+    embedded: Any = environments.EmbeddedPythonEnvironment
+    proto = embedded.default().to_runner_api(None)
     for environment in pipeline.components.environments.values():
-        environment.CopyFrom(embedded)
+        environment.CopyFrom(proto)
     result = FnApiRunner().run_via_runner_api(pipeline, PipelineOptions([]))
     assert result.wait_until_finish() == PipelineState.DONE
     written = building.contents(template.output)

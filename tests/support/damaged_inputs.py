@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 import raw_inputs
 import zstandard
 
@@ -463,7 +463,7 @@ for _suffix in _COMPRESSORS:
 def _cut_parquet(root: pathlib.Path) -> dict[str, Any]:
     raw_inputs.write_jsonl(root / "a.jsonl", raw_inputs.texts(0, GOOD))
     table = pa.table({"text": raw_inputs.texts(0, 50)})
-    pa.parquet.write_table(table, root / "b.parquet")
+    pq.write_table(table, root / "b.parquet")
     _cut(root / "b.parquet")
     return _text(root)
 
