@@ -7,7 +7,7 @@ Array names in this folder end in their shape:
     G groups of rows, one a device of the batch axes   P patches pooled in one group
 
 Every default lives here. A preset is a file of `gato.model.configs`; the command line
-overrides single values with `--set optimizer.peak_rate=1e-4` (`override`).
+overrides single values with `--set optimizer.peak_lr=1e-4` (`override`).
 """
 
 import dataclasses
@@ -85,8 +85,8 @@ class OptimizerConfig:
     """AdamW and its schedule (the paper's appendix E).
 
     Attributes:
-        peak_rate: Learning rate at the end of the warm-up.
-        first_rate: Learning rate of the first step.
+        peak_lr: Learning rate at the end of the warm-up.
+        first_lr: Learning rate of the first step.
         final_fraction: Share of the peak at which the cosine ends.
         warmup_steps: Steps of the linear warm-up; None: min(100, steps / 10).
         decay_steps: Step at which the cosine ends; None: the run's number of steps.
@@ -96,8 +96,8 @@ class OptimizerConfig:
         weight_decay: Of matrices and tables; norms and single vectors have none.
     """
 
-    peak_rate: float
-    first_rate: float = 1e-7
+    peak_lr: float
+    first_lr: float = 1e-7
     final_fraction: float = 0.1
     warmup_steps: int | None = 15_000
     decay_steps: int | None = 1_000_000
@@ -107,7 +107,7 @@ class OptimizerConfig:
     weight_decay: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(self.peak_rate > 0, "optimizer.peak_rate is positive", self.peak_rate)
+        _check(self.peak_lr > 0, "optimizer.peak_lr is positive", self.peak_lr)
         for name in ("warmup_steps", "decay_steps"):
             value = getattr(self, name)
             _check(value is None or value >= 0, f"optimizer.{name} is >= 0", value)

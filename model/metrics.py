@@ -128,7 +128,7 @@ class StepLog:
             raise GatoError(
                 f"step {step} has loss {line['loss']} and gradient norm"
                 f" {line['gradient_norm']}; the newest checkpoint is from before it."
-                " Lower optimizer.peak_rate, or look for the rise in"
+                " Lower optimizer.peak_lr, or look for the rise in"
                 f" {self._file.path}."
             )
 

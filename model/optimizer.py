@@ -17,9 +17,9 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
     warmup, decay = config.warmup_steps, config.decay_steps
     return optax.join_schedules(
         [
-            optax.linear_schedule(optimizer.first_rate, optimizer.peak_rate, warmup),
+            optax.linear_schedule(optimizer.first_lr, optimizer.peak_lr, warmup),
             optax.cosine_decay_schedule(
-                optimizer.peak_rate, decay - warmup, alpha=optimizer.final_fraction
+                optimizer.peak_lr, decay - warmup, alpha=optimizer.final_fraction
             ),
         ],
         [warmup],

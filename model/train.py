@@ -43,9 +43,9 @@ from gato.schemas.errors import GatoError, UsageError
 
 _PAPER_LENGTH = 1024
 
-
 _EXAMPLES = """examples:
   gato-train --shards 'out/*/train-*' --steps 300 --batch_size 8 --checkpoint_dir D
+  gato-train --shards 'out/*/train-*' --checkpoint_dir D --set optimizer.peak_lr=3e-4
   gato-train --model 364m --describe"""
 
 
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="any key of the config, as optimizer.peak_rate=1e-4; repeatable",
+        help="any key of the config, as optimizer.peak_lr=1e-4; repeatable",
     )
     add("--describe", action="store_true", help="print sizes as JSON and exit")
     return parser

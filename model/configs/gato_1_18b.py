@@ -23,5 +23,5 @@ def get_config() -> TrainConfig:
             head_size=128,
             feed_forward=8192,
         ),
-        optimizer=OptimizerConfig(peak_rate=1e-4),
+        optimizer=OptimizerConfig(peak_lr=1e-4),
     )

@@ -22,5 +22,5 @@ def get_config() -> TrainConfig:
             head_size=128,
             feed_forward=6144,
         ),
-        optimizer=OptimizerConfig(peak_rate=2e-4),
+        optimizer=OptimizerConfig(peak_lr=2e-4),
     )

@@ -22,5 +22,5 @@ def get_config() -> TrainConfig:
             head_size=32,
             feed_forward=3072,
         ),
-        optimizer=OptimizerConfig(peak_rate=1e-4),
+        optimizer=OptimizerConfig(peak_lr=1e-4),
     )

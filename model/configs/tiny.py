@@ -25,7 +25,7 @@ def get_config() -> TrainConfig:
             stochastic_depth=0.0,
             compute_dtype="float32",
         ),
-        optimizer=OptimizerConfig(peak_rate=1e-3, warmup_steps=None, decay_steps=None),
+        optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=None, decay_steps=None),
         data=DataConfig(batch_size=8, threads=2),
         steps=1000,
     )

@@ -67,7 +67,7 @@ def test_memory_falls_with_the_axes_that_split_parameters():
     ("key", "text", "value"),
     [
         ("checkpoint.every", "1e2", 100),
-        ("optimizer.peak_rate", "3e-4", 3e-4),
+        ("optimizer.peak_lr", "3e-4", 3e-4),
         ("optimizer.decay_steps", "none", None),
         ("optimizer.decay_steps", "50", 50),
         ("model.positions", "learned", "learned"),
@@ -90,7 +90,7 @@ def test_overrides_have_the_type_of_their_key(key, text, value):
         ("checkpoint", "1", "is a group; its keys: checkpoint.every"),
         ("steps.every", "1", "'steps' is a single value"),
         ("steps", "1.5", "a value of type int is needed, got '1.5'"),
-        ("optimizer.peak_rate", "fast", "a value of type float is needed"),
+        ("optimizer.peak_lr", "fast", "a value of type float is needed"),
         ("model.positions", "xyz", "the choices are rope, learned"),
         ("model.head_size", "33", "head_size is even"),
         ("model.feed_forward", "33", "is split in half"),

@@ -213,8 +213,8 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs():
 
 @pytest.mark.slow
 def test_a_number_that_is_none_stops_the_run(shards, tmp_path, capsys):
-    code = run(shards, tmp_path, "--steps=6", "--set=optimizer.peak_rate=1e38")
+    code = run(shards, tmp_path, "--steps=6", "--set=optimizer.peak_lr=1e38")
     assert code == 1
     assert "has loss" in capsys.readouterr().err
     assert not os.path.exists(tmp_path / "checkpoints" / "6")
-    assert jax.config.jax_debug_nans is False
+    assert jax.config.values["jax_debug_nans"] is False

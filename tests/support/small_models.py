@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from gato.model.batch import Batch
 from gato.model.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
@@ -27,7 +28,7 @@ def small_config(**changes):
     return TrainConfig(
         name="small",
         model=dataclasses.replace(model, **changes),
-        optimizer=OptimizerConfig(peak_rate=1e-2, warmup_steps=0, decay_steps=None),
+        optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=0, decay_steps=None),
         data=DataConfig(batch_size=4),
         steps=100,
     )
@@ -42,7 +43,15 @@ def small_model(length, vocabulary_size=VOCABULARY, **changes):
     )
 
 
-def make_batch(rows, *, kind=1, loss_mask=1, segment=1, local=-1, patches=None):
+def make_batch(
+    rows: ArrayLike,
+    *,
+    kind: ArrayLike = 1,
+    loss_mask: ArrayLike = 1,
+    segment: ArrayLike = 1,
+    local: ArrayLike = -1,
+    patches: NDArray[np.uint8] | None = None,
+) -> Batch:
     """A batch of one group; scalars stand for every slot."""
     tokens = np.array(rows, np.int32)
 
