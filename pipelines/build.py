@@ -23,7 +23,7 @@ from rich.markup import escape
 from gato.pipelines import discover, engine, finish, progress, report
 from gato.pipelines.build_job import BuildJob, DatasetJob
 from gato.pipelines.close import close_build
-from gato.pipelines.command import run_command
+from gato.pipelines.command import remote_failure, run_command
 from gato.pipelines.job import BuildShards
 from gato.schemas import config as configs
 from gato.schemas import files, manifest
@@ -285,6 +285,22 @@ def _run_job(
             watched = dataclasses.replace(prepared, progress_port=display.port)
             _submit(watched, chosen).wait_until_finish()
         return True
+    try:
+        return _run_elsewhere(prepared, chosen, console)
+    except (GatoError, OSError):
+        raise
+    except Exception as error:  # engines raise what they like
+        if remote_failure(error) is not None:
+            raise
+        raise GatoError(
+            f"{chosen.runner} did not run the job: {error}. Once that is mended, run"
+            " the same command again to go on where it stopped."
+        ) from error
+
+
+def _run_elsewhere(
+    prepared: BuildJob, chosen: engine.Engine, console: rich.console.Console
+) -> bool:
     result = _submit(prepared, chosen)
     if chosen.template_location:
         console.print(

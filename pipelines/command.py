@@ -33,14 +33,23 @@ def run_command(
         return _fail("interrupted; run the same command again to go on.", 130)
     except OSError as error:
         return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
-    except RuntimeError as error:
-        if match := _REMOTE.search(str(error)):
-            code = 2 if match["name"] == UsageError.__name__ else 1
-        elif match := _REMOTE_FILE.search(str(error)):
-            code = 1
-        else:
+    except Exception as error:  # Beam and its engines raise many kinds
+        failure = remote_failure(error)
+        if failure is None:
             raise
-        return _fail(_BEAM_NOTE.sub("", match["message"]), code)
+        return _fail(*failure)
+
+
+def remote_failure(error: Exception) -> tuple[str, int] | None:
+    """Returns message and exit code of what a worker raised for the user, if that."""
+    text = str(error)
+    if match := _REMOTE.search(text):
+        code = 2 if match["name"] == UsageError.__name__ else 1
+    elif match := _REMOTE_FILE.search(text):
+        code = 1
+    else:
+        return None
+    return _BEAM_NOTE.sub("", match["message"]), code
 
 
 def _fail(message: str, code: int) -> int:

@@ -31,7 +31,7 @@ _JOB_SERVER_RUNNERS = ("FlinkRunner", "PortableRunner", "SparkRunner")
 _DATAFLOW = "DataflowRunner"
 # Beam's name of the threads that wait for worker processes to end.
 _WORKER_THREAD = "run_worker"
-_JOIN_SECONDS = 5.0
+_excepthook = threading.excepthook
 _RUNNERS = (*_LOCAL_RUNNERS, "PrismRunner", *_JOB_SERVER_RUNNERS, _DATAFLOW)
 
 
@@ -103,7 +103,6 @@ def quiet_workers() -> Iterator[None]:
         open(os.dup(2), "w", encoding=encoding, errors="backslashreplace") as terminal,
     ):
         os.dup2(log.fileno(), 2)
-        hook = threading.excepthook
         threading.excepthook = _drop_worker_exits
         try:
             if sys.stderr is sys.__stderr__:
@@ -117,18 +116,17 @@ def quiet_workers() -> Iterator[None]:
                 terminal.write(log.read().decode(errors="replace"))
             raise
         finally:
-            for thread in threading.enumerate():
-                if thread.name == _WORKER_THREAD:
-                    thread.join(_JOIN_SECONDS)
-            threading.excepthook = hook
             os.dup2(terminal.fileno(), 2)
             logger.setLevel(level)
 
 
 def _drop_worker_exits(raised: threading.ExceptHookArgs) -> None:
-    # A thread that waits for a worker raises when it ends badly; run() tells why.
+    """Says nothing of a worker process that ended badly: run() tells why.
+
+    It may end seconds after the job, so this stays in place.
+    """
     if raised.thread is None or raised.thread.name != _WORKER_THREAD:
-        threading.__excepthook__(raised)
+        _excepthook(raised)
 
 
 class _BeamOptions(argparse.ArgumentParser):

@@ -298,3 +298,13 @@ def test_a_manifest_that_is_not_ours_is_told(capsys: Any, config: pathlib.Path) 
     )
     assert code in (1, 2)
     assert "manifest.json" in text
+
+
+def test_an_engine_that_cannot_start_is_told(capsys: Any, config: pathlib.Path) -> None:
+    argv = ["--config", config, "--output", config.parent / "out"]
+    options = ["--runner", "prism", "--prism_location", "/nowhere/prism"]
+    code, text = run(capsys, build, [*argv, *options])
+    assert code == 1
+    assert "PrismRunner did not run the job" in text
+    assert "/nowhere/prism" in text
+    assert "same command" in text
