@@ -8,6 +8,7 @@ bytes.
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,24 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gato.pipelines import plan
-from gato.pipelines.fragment import Footer, FragmentReader, Run, Slice
+from gato.pipelines.fragment_data import FragmentData
+from gato.pipelines.segments import ShardLayout, group_windows, read_segments
 from gato.schemas import files
-from gato.schemas.config import Loss
 from gato.schemas.hashing import fingerprint
 from gato.schemas.record import PROMPT_BIT, Kind, Row, encode_row
 from gato.schemas.shards import ShardName
 from gato.schemas.tfrecord import frame, pack_index
 from gato.tokenizers.packing import pack_best_fit
-from gato.tokenizers.rows import RowBuilder, Segment
+from gato.tokenizers.rows import RowBuilder
 
 # Bumped when the same plan would give other bytes.
 ASSEMBLY_VERSION = 1
-MAX_PAIRS = 5
-_OPEN_FRAGMENTS = 64
 # Payload that is read, and so held, at once.
 _CHUNK_BYTES = 16 << 20
 _ROWS_AT_ONCE = 64
-_PROMPT_MODES = {plan.TAIL: "tail", plan.UNIFORM: "uniform"}
 _OUTCOMES = {
     plan.TAIL: "tail",
     plan.UNIFORM: "uniform",
@@ -41,45 +39,6 @@ _OUTCOMES = {
     plan.NO_FIT: "no_fit",
     plan.NO_ROOM: "no_room",
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardLayout:
-    """What the rows of a data set's shards look like.
-
-    Attributes:
-        dataset: The data set's name, for provenance.
-        sequence_length: L.
-        dtype: dtype of the tokens.
-        loss: What is a target.
-        control: Whether windows are timesteps of episodes (else documents).
-    """
-
-    dataset: str
-    sequence_length: int
-    dtype: str
-    loss: Loss
-    control: bool
-
-
-class FragmentCache:
-    """Keeps the readers of the fragments used last."""
-
-    def __init__(self, dtype: str) -> None:
-        self._dtype = dtype
-        self._readers: collections.OrderedDict[str, FragmentReader] = (
-            collections.OrderedDict()
-        )
-
-    def reader(self, path: str) -> FragmentReader:
-        """Returns the reader of a fragment, opened if need be."""
-        if path in self._readers:
-            self._readers.move_to_end(path)
-        else:
-            self._readers[path] = FragmentReader(path, self._dtype)
-            if len(self._readers) > _OPEN_FRAGMENTS:
-                self._readers.popitem(last=False)
-        return self._readers[path]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,7 +81,7 @@ class ShardAssembler:
         folder: str,
         layout: ShardLayout,
         on_rows: Callable[[int, int, int], None] = lambda rows, size, windows: None,
-        cache: FragmentCache | None = None,
+        data: FragmentData | None = None,
     ) -> None:
         """Prepares assembly.
 
@@ -130,13 +89,13 @@ class ShardAssembler:
             folder: The data set's folder in the output.
             layout: What its rows look like.
             on_rows: Called with (rows, bytes, windows in them) as they are written.
-            cache: Shared by the shards of a worker: every shard reads of every
-                fragment, whose footer is slow to parse.
+            data: Shared by the shards of a worker, each of which reads of nearly
+                every fragment.
         """
         self._folder = folder
         self._layout = layout
         self._on_rows = on_rows
-        self._cache = cache or FragmentCache(layout.dtype)
+        self._data = data or FragmentData(layout.dtype)
         self._builder = RowBuilder(
             sequence_length=layout.sequence_length,
             dtype=layout.dtype,
@@ -210,7 +169,7 @@ class ShardAssembler:
 
     def _rows(self, merged: _Plan) -> Iterator[tuple[list[Row], int]]:
         """Yields groups of rows, in order, and their clamped local positions."""
-        groups = self._segments(merged)
+        groups = group_windows(merged.windows, self._layout)
         sizes = merged.windows["slots"] + merged.windows["prompt_slots"]
         lengths = [int(sizes[group].sum()) for group in groups]
         packed = pack_best_fit(lengths, self._layout.sequence_length)
@@ -225,163 +184,22 @@ class ShardAssembler:
                 chunk, held = [], 0
         yield from self._build(merged, chunk)
 
-    def _segments(self, merged: _Plan) -> list[list[int]]:
-        """Returns the windows of each segment: one, or up to five pairs."""
-        windows = merged.windows
-        whole = windows["image_bytes"] > 0
-        if self._layout.control or not whole.any():
-            return [[i] for i in range(len(windows))]
-        hashes = self._content_hashes(merged)
-        groups: list[list[int]] = []
-        room, images = 0, set[str]()
-        for i in range(len(windows)):
-            slots = int(windows["slots"][i])
-            joins = whole[i] and slots <= room and hashes[i] not in images
-            if joins and len(groups[-1]) < MAX_PAIRS:
-                groups[-1].append(i)
-                images.add(hashes[i])
-                room -= slots
-            else:
-                groups.append([i])
-                # Nothing joins a text's piece.
-                room = self._layout.sequence_length - slots if whole[i] else 0
-                images = {hashes[i]}
-        return groups
-
-    def _content_hashes(self, merged: _Plan) -> list[str]:
-        hashes = [""] * len(merged.windows)
-        for fragment, path in enumerate(merged.fragments):
-            places = np.flatnonzero(merged.windows["fragment"] == fragment)
-            column = self._cache.reader(path).footer.column("content_hash")
-            for place in places:
-                hashes[place] = column[merged.windows["row"][place]]
-        return hashes
-
     def _build(
         self, merged: _Plan, chunk: list[list[list[int]]]
     ) -> Iterator[tuple[list[Row], int]]:
-        wanted = [i for row in chunk for group in row for i in group]
-        bodies, prompts = self._read(merged, wanted)
-        for start in range(0, len(chunk), _ROWS_AT_ONCE):
-            yield self._builder.build(
-                [
-                    [self._segment(merged, group, bodies, prompts) for group in row]
-                    for row in chunk[start : start + _ROWS_AT_ONCE]
-                ]
+        groups = [group for row in chunk for group in row]
+        if not groups:
+            return
+        segments = iter(
+            read_segments(
+                self._data, merged.fragments, merged.windows, groups, self._layout
             )
-
-    def _read(
-        self, merged: _Plan, wanted: list[int]
-    ) -> tuple[dict[int, Slice], dict[int, Slice]]:
-        """Reads bodies and prompts of the wanted windows, fragment by fragment."""
-        windows = merged.windows
-        requests: dict[int, list[tuple[int, bool, Run]]] = {}
-        for i in wanted:
-            w = windows[i]
-            # Pieces of a text are counted in slots.
-            by_slots = not self._layout.control and w["image_bytes"] == 0
-            run = Run(int(w["row"]), int(w["first"]), int(w["count"]), by_slots)
-            requests.setdefault(int(w["fragment"]), []).append((i, False, run))
-            if w["prompt"] in _PROMPT_MODES:
-                run = Run(
-                    int(w["prompt_row"]), int(w["prompt_first"]), int(w["prompt_count"])
-                )
-                fragment = int(w["prompt_fragment"])
-                requests.setdefault(fragment, []).append((i, True, run))
-        bodies: dict[int, Slice] = {}
-        prompts: dict[int, Slice] = {}
-        for fragment, asked in sorted(requests.items()):
-            reader = self._cache.reader(merged.fragments[fragment])
-            slices = reader.read([run for _, _, run in asked])
-            for (i, is_prompt, _), piece in zip(asked, slices, strict=True):
-                (prompts if is_prompt else bodies)[i] = piece
-        return bodies, prompts
-
-    def _segment(
-        self,
-        merged: _Plan,
-        group: list[int],
-        bodies: dict[int, Slice],
-        prompts: dict[int, Slice],
-    ) -> Segment:
-        pieces = [bodies[i] for i in group]
-        if self._layout.control:
-            (i,) = group
-            provenance = self._episode_provenance(merged, i, prompts.get(i))
-            if i in prompts:
-                pieces.insert(0, _as_prompt(prompts[i]))
-        else:
-            ids = [self._document_id(merged, i) for i in group]
-            provenance = {"dataset": self._layout.dataset, "documents": ids}
-        if len(pieces) == 1:
-            tokens, kind = pieces[0].tokens, pieces[0].kind
-            step_slots, image_info = pieces[0].step_slots, pieces[0].image_info
-        else:
-            tokens = np.concatenate([p.tokens for p in pieces])
-            kind = np.concatenate([p.kind for p in pieces])
-            step_slots = np.concatenate([p.step_slots for p in pieces])
-            image_info = np.concatenate([p.image_info for p in pieces])
-        return Segment(
-            tokens=tokens,
-            kind=kind,
-            step_slots=step_slots,
-            images=[image for p in pieces for image in p.images],
-            image_info=image_info,
-            provenance=provenance,
         )
-
-    def _episode_provenance(
-        self, merged: _Plan, i: int, prompt: Slice | None
-    ) -> dict[str, Any]:
-        w = merged.windows[i]
-        footer = self._cache.reader(merged.fragments[w["fragment"]]).footer
-        row = int(w["row"])
-        told = None
-        if prompt is not None:
-            provider = self._cache.reader(merged.fragments[w["prompt_fragment"]])
-            told = {
-                "mode": _PROMPT_MODES[int(w["prompt"])],
-                "episode": provider.footer.column("item_id")[int(w["prompt_row"])],
-                "first_step": int(w["prompt_first"]),
-                "num_steps": int(w["prompt_count"]),
-                "length": len(prompt.tokens),
-            }
-        run = (int(w["first"]), int(w["count"]))
-        return episode_provenance(self._layout, footer, row, *run, prompt=told)
-
-    def _document_id(self, merged: _Plan, i: int) -> str:
-        w = merged.windows[i]
-        footer = self._cache.reader(merged.fragments[w["fragment"]]).footer
-        row = int(w["row"])
-        document_id = footer.column("item_id")[row]
-        cut = w["image_bytes"] == 0 and footer.column("num_slots")[row] > w["slots"]
-        return f"{document_id}#{w['index']}" if cut else document_id
-
-
-def episode_provenance(
-    layout: ShardLayout,
-    footer: Footer,
-    row: int,
-    first_step: int,
-    num_steps: int,
-    prompt: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Returns a control segment's provenance, without its place in a row."""
-    return {
-        "dataset": layout.dataset,
-        "task": footer.column("task")[row],
-        "agent": footer.column("agent")[row],
-        "episode": footer.column("item_id")[row],
-        "first_step": first_step,
-        "num_steps": num_steps,
-        "return": footer.column("return")[row],
-        "success": footer.column("success")[row],
-        "prompt": prompt,
-    }
-
-
-def _as_prompt(piece: Slice) -> Slice:
-    return dataclasses.replace(piece, kind=piece.kind | np.uint8(PROMPT_BIT))
+        for start in range(0, len(chunk), _ROWS_AT_ONCE):
+            rows = chunk[start : start + _ROWS_AT_ONCE]
+            yield self._builder.build(
+                [list(itertools.islice(segments, len(row))) for row in rows]
+            )
 
 
 class _Counts:

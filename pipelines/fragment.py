@@ -1,17 +1,17 @@
 """Fragments: one partition tokenized once, addressable by runs of timesteps.
 
-A fragment is two files. `<name>.data` holds flat little-endian arrays, item after item:
-tokens, kinds, encoded images. `<name>.footer`, written last, is one TFRecord frame
-around an Arrow table with a row for every item read, good or not, that says where in
-the data its arrays lie; its presence means the fragment is complete. Flat arrays and
-not Arrow batches, since a window then is read by its exact bytes: a shard that shares
-batches with every other shard would read each batch again (limits.md: at most 4x).
+A fragment is two files. `<name>.data` holds item after item: a header, then flat
+little-endian arrays and encoded images (`fragment_data`). `<name>.footer`, written
+last, is one TFRecord frame around an Arrow table with a row for every item read, good
+or not; its presence means the fragment is complete. The plan is made from footers, and
+shards from the data alone. Flat arrays and not Arrow batches, since a window then is
+read by its exact bytes: a shard that shares batches with every other shard would read
+each batch again (limits.md: at most 4x).
 """
 
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import google_crc32c
@@ -19,13 +19,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gato.pipelines.fragment_data import encode_item
 from gato.schemas import files
 from gato.schemas.errors import GatoError
 from gato.schemas.manifest import TaskSpec
 from gato.schemas.tfrecord import frame, unframe
 from gato.tokenizers.timestep import TokenizedItem
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 FOOTER_SCHEMA = pa.schema(
     [
@@ -43,6 +44,7 @@ FOOTER_SCHEMA = pa.schema(
         ("spec", pa.int32()),
         ("content_hash", pa.string()),
         ("data_offset", pa.int64()),
+        ("head_bytes", pa.int32()),
         ("num_slots", pa.int64()),
         ("run_steps", pa.list_(pa.int32())),
         ("run_slots", pa.list_(pa.int32())),
@@ -124,9 +126,11 @@ class FragmentWriter:
             values["spec"] = self._specs.index(text)
         if item is not None:
             run_steps, run_slots = run_lengths(item.step_slots)
+            head_bytes, parts = encode_item(item, columns)
             values.update(
                 content_hash=item.content_hash,
                 data_offset=self._offset,
+                head_bytes=head_bytes,
                 num_slots=len(item.tokens),
                 run_steps=run_steps,
                 run_slots=run_slots,
@@ -135,10 +139,8 @@ class FragmentWriter:
                 image_width=item.image_info[:, 1].tolist(),
                 image_encoding=item.image_info[:, 2].tolist(),
             )
-            self._write(item.tokens.tobytes())
-            self._write(item.kind.tobytes())
-            for image in item.images:
-                self._write(image)
+            for part in parts:
+                self._write(part)
             self.num_tokens += len(item.tokens)
             self.reencoded += item.reencoded
         for name, value in values.items():
@@ -197,25 +199,9 @@ class Footer:
         """The distinct specs of the fragment's episodes."""
         return [TaskSpec.model_validate_json(text) for text in self.header["specs"]]
 
-    def step_slots(self, row: int) -> NDArray[np.int32]:
-        """Returns int32 [T], the slots of each timestep of an item."""
-        return np.repeat(
-            np.array(self.column("run_slots")[row], np.int32),
-            self.column("run_steps")[row],
-        )
-
-    def cumulative_slots(self, row: int) -> list[int]:
-        """Returns [T + 1] slots before each timestep of an item, then the total."""
-        steps, slots = self.column("run_steps")[row], self.column("run_slots")[row]
-        if len(steps) == 1:
-            return list(range(0, steps[0] * slots[0] + 1, slots[0]))
-        return [0, *np.cumsum(self.step_slots(row)).tolist()]
-
-    def images_per_step(self, row: int) -> int:
-        """Returns how many images each timestep of an item holds."""
-        return len(self.column("image_bytes")[row]) // sum(
-            self.column("run_steps")[row]
-        )
+    def item(self, row: int) -> dict[str, Any]:
+        """Returns the columns of one item, without converting those of the others."""
+        return self.table.slice(row, 1).to_pylist()[0]
 
 
 def read_footer(path: str) -> Footer:
@@ -235,115 +221,3 @@ def is_complete(path: str) -> bool:
         return files.size(f"{path}.data") == footer.header["data_bytes"]
     except (GatoError, FileNotFoundError):
         return False
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Timesteps [first, first + count) of one item of a fragment.
-
-    Attributes:
-        row: The item's row in the footer.
-        first: First timestep, or first slot.
-        count: How many.
-        by_slots: Whether `first` and `count` are slots: a piece of a text.
-    """
-
-    row: int
-    first: int
-    count: int
-    by_slots: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Slice:
-    """The arrays of one run.
-
-    Attributes:
-        tokens: [n].
-        kind: uint8 [n].
-        step_slots: int32 [T].
-        images: Encoded images in slot order.
-        image_info: int32 [m, 3]; height, width, encoding.
-    """
-
-    tokens: NDArray[np.integer]
-    kind: NDArray[np.uint8]
-    step_slots: NDArray[np.int32]
-    images: list[bytes]
-    image_info: NDArray[np.int32]
-
-
-# Slots of each timestep, bytes of each image, and the images' height, width, encoding.
-_Layout = tuple[NDArray[np.int32], list[int], NDArray[np.int32]]
-_NO_IMAGES = np.zeros((0, 3), np.int32)
-
-
-class FragmentReader:
-    """Reads runs of timesteps out of a complete fragment."""
-
-    def __init__(self, path: str, dtype: str) -> None:
-        self.footer = read_footer(path)
-        self.path = path
-        self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._data = files.RangeReader(f"{path}.data", mapped=False)
-
-    def read(self, runs: Sequence[Run]) -> list[Slice]:
-        """Returns the arrays of each run, in the order given.
-
-        Raises:
-            GatoError: If the data is shorter than the footer says.
-        """
-        ranges: list[tuple[int, int]] = []
-        layouts = [self._layout(run, ranges) for run in runs]
-        pieces = iter(self._data.read(ranges))
-        slices = []
-        for step_slots, image_bytes, image_info in layouts:
-            tokens = np.frombuffer(next(pieces), self._dtype)
-            kind = np.frombuffer(next(pieces), np.uint8)
-            images = []
-            if image_bytes:
-                blob, at = bytes(next(pieces)), 0
-                for size in image_bytes:
-                    images.append(blob[at : at + size])
-                    at += size
-            slices.append(
-                Slice(
-                    tokens=tokens,
-                    kind=kind,
-                    step_slots=step_slots,
-                    images=images,
-                    image_info=image_info,
-                )
-            )
-        return slices
-
-    def _layout(self, run: Run, ranges: list[tuple[int, int]]) -> _Layout:
-        """Returns what is not in the data, and appends the ranges that are."""
-        footer, row = self.footer, run.row
-        offset = footer.column("data_offset")[row]
-        num_slots = footer.column("num_slots")[row]
-        if run.by_slots:
-            first, step_slots = run.first, np.array([run.count], np.int32)
-        elif len(footer.column("run_steps")[row]) == 1:
-            slots = footer.column("run_slots")[row][0]
-            first, step_slots = run.first * slots, np.full(run.count, slots, np.int32)
-        else:
-            every = footer.step_slots(row)
-            step_slots = every[run.first : run.first + run.count]
-            first = int(every[: run.first].sum())
-        last = first + int(step_slots.sum())
-        width = self._dtype.itemsize
-        kinds = offset + num_slots * width
-        ranges.append((offset + first * width, offset + last * width))
-        ranges.append((kinds + first, kinds + last))
-        sizes = footer.column("image_bytes")[row]
-        if not sizes:
-            return step_slots, [], _NO_IMAGES
-        each = footer.images_per_step(row)
-        begin, end = run.first * each, (run.first + run.count) * each
-        images = kinds + num_slots + sum(sizes[:begin])
-        image_bytes = sizes[begin:end]
-        ranges.append((images, images + sum(image_bytes)))
-        names = ("image_height", "image_width", "image_encoding")
-        info = [footer.column(name)[row][begin:end] for name in names]
-        return step_slots, image_bytes, np.array(info, np.int32).T

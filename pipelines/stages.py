@@ -9,12 +9,13 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from gato.pipelines import columns, decide, finish, plan
-from gato.pipelines.assemble import FragmentCache, ShardAssembler
+from gato.pipelines.assemble import ShardAssembler
 from gato.pipelines.build_job import BuildJob
 from gato.pipelines.close import close_build
 from gato.pipelines.demonstrations import write_demonstrations
 from gato.pipelines.discover import SourcePath
 from gato.pipelines.fragment import FragmentRef, read_footer
+from gato.pipelines.fragment_data import FragmentData
 from gato.pipelines.progress import Reporter
 from gato.pipelines.sources.base import Partition
 from gato.pipelines.sources.registry import source_for
@@ -277,9 +278,9 @@ class AssembleShard(beam.DoFn):
         self._rows = Metrics.counter(self.__class__, "rows_written")
 
     def setup(self) -> None:
-        """Opens the way to the display, and a worker's one cache of fragments."""
+        """Opens the way to the display, and a worker's one reader of fragments."""
         self._reporter = Reporter(self._job.progress_port)
-        self._cache = FragmentCache(token_dtype(self._job.vocabulary.size))
+        self._data = FragmentData(token_dtype(self._job.vocabulary.size))
 
     def _count(self, rows: int, size: int, windows: int) -> None:
         self._rows.inc(rows)
@@ -292,7 +293,7 @@ class AssembleShard(beam.DoFn):
         """Yields (data set, the shard's summary)."""
         (name, split, index, count), blocks = element
         assembler = ShardAssembler(
-            self._job.folder(name), self._job.layout(name), self._count, self._cache
+            self._job.folder(name), self._job.layout(name), self._count, self._data
         )
         shard = ShardName(split=split, index=index, count=count)
         yield name, assembler.assemble(shard, list(blocks))

@@ -1,7 +1,10 @@
 """Fragments: what is written is read back, run by run, and damage is told."""
 
 import io
+import itertools
 import pathlib
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import hypothesis
@@ -9,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from gato.pipelines import fragment
-from gato.pipelines.fragment import FragmentReader, FragmentWriter, Run
+from gato.pipelines import fragment, fragment_data
+from gato.pipelines.fragment import FragmentWriter
+from gato.pipelines.fragment_data import RUN, FragmentData, Slice
 from gato.schemas import files
 from gato.schemas.errors import GatoError
 from gato.schemas.tfrecord import frame
@@ -46,7 +50,35 @@ def write(path: str, items: list[TokenizedItem | None]) -> None:
     files.write_atomic(f"{path}.footer", writer.footer(note="kept"))
 
 
-def assert_run(found: Any, item: TokenizedItem, first: int, count: int) -> None:
+def run_of(footer: fragment.Footer, row: int, first: int, count: int) -> tuple:
+    """Returns a `RUN` record of timesteps, from the footer, summed naively."""
+    item = footer.item(row)
+    steps = np.repeat(item["run_slots"], item["run_steps"]).tolist()
+    sizes = item["image_bytes"]
+    each = len(sizes) // len(steps)
+    return (
+        0,
+        row,
+        item["data_offset"],
+        item["head_bytes"],
+        len(steps),
+        len(set(steps)) > 1,
+        each,
+        item["num_slots"],
+        first,
+        count,
+        sum(steps[:first]),
+        sum(steps[first : first + count]),
+        sum(sizes[: first * each]),
+        sum(sizes[first * each : (first + count) * each]),
+    )
+
+
+def read(path: str, runs: Sequence[tuple], dtype: str = "uint16") -> list[Slice]:
+    return FragmentData(dtype).read([path], np.array(list(runs), RUN))
+
+
+def assert_run(found: Slice, item: TokenizedItem, first: int, count: int) -> None:
     begin = int(item.step_slots[:first].sum())
     stop = begin + int(item.step_slots[first : first + count].sum())
     np.testing.assert_array_equal(found.tokens, item.tokens[begin:stop])
@@ -84,25 +116,72 @@ def test_any_run_reads_back(
     path = str(tmp_path_factory.mktemp("fragment") / "f")
     with_bad = [None, *items]
     write(path, with_bad)
-    reader = FragmentReader(path, dtype.strip("<").replace("u2", "uint16"))
+    footer = fragment.read_footer(path)
     runs = []
     for _ in range(4):
         row = data.draw(st.integers(1, len(items)))
         steps = len(items[row - 1].step_slots)
         first = data.draw(st.integers(0, steps - 1))
-        runs.append(Run(row, first, data.draw(st.integers(1, steps - first))))
-    for run, found in zip(runs, reader.read(runs), strict=True):
-        assert_run(found, items[run.row - 1], run.first, run.count)
+        runs.append((row, first, data.draw(st.integers(1, steps - first))))
+    found = read(path, [run_of(footer, *run) for run in runs], np.dtype(dtype).name)
+    for (row, first, count), piece in zip(runs, found, strict=True):
+        assert piece.about == {"item_id": f"e/{row}", "return": 0.5 * row}
+        assert_run(piece, items[row - 1], first, count)
 
 
-def test_pieces_of_a_text_are_counted_in_slots(tmp_path: pathlib.Path) -> None:
+def test_runs_are_read_from_their_fragments(tmp_path: pathlib.Path) -> None:
+    paths = [str(tmp_path / name) for name in "ab"]
+    items = [an_item(n, [4] * 9, images_per_step=n) for n in range(2)]
+    runs = []
+    for number, path in enumerate(paths):
+        write(path, [items[number]])
+        footer = fragment.read_footer(path)
+        pathlib.Path(f"{path}.footer").unlink()
+        for first in (6, 0, 3):
+            runs.append((number, *run_of(footer, 0, first, 2)[1:]))
+    order = [3, 0, 5, 1, 4, 2]
+    asked = np.array([runs[i] for i in order], RUN)
+    found = FragmentData("uint16").read(paths, asked)
+    for run, piece in zip(asked, found, strict=True):
+        assert_run(piece, items[run["fragment"]], int(run["first"]), 2)
+
+
+def test_of_a_text_any_slots_are_read(tmp_path: pathlib.Path) -> None:
     path = str(tmp_path / "f")
     text = an_item(0, [1000])
     write(path, [text])
-    (piece,) = FragmentReader(path, "uint16").read([Run(0, 256, 300, by_slots=True)])
+    whole = run_of(fragment.read_footer(path), 0, 0, 1)
+    (piece,) = read(path, [(*whole[:10], 256, 300, 0, 0)])
     np.testing.assert_array_equal(piece.tokens, text.tokens[256:556])
     np.testing.assert_array_equal(piece.kind, text.kind[256:556])
     assert piece.step_slots.tolist() == [300]
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.integers(0, 900), st.integers(0, 99)), max_size=30)
+)
+def test_at_most_twice_what_is_asked_for_is_read(
+    tmp_path_factory: pytest.TempPathFactory, ranges: list[tuple[int, int]]
+) -> None:
+    content = np.random.default_rng(0).bytes(1000)
+    path = tmp_path_factory.mktemp("ranges") / "f"
+    path.write_bytes(content)
+    got: list[tuple[int, int]] = []
+
+    class Counting(files.RangeReader):
+        def read(self, ranges: list[tuple[int, int]]) -> list[bytes | memoryview]:
+            got.extend(ranges)
+            return super().read(ranges)
+
+    asked = np.array(ranges, np.int64).reshape(-1, 2)
+    reader = Counting(str(path), mapped=False)
+    found = fragment_data.read_together(reader, asked[:, 0], asked[:, 1])
+    assert [bytes(piece) for piece in found] == [
+        content[start : start + size] for start, size in ranges
+    ]
+    assert sum(stop - start for start, stop in got) <= 2 * asked[:, 1].sum()
+    # No byte is read twice, and neighbours are one request.
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(got))
 
 
 def test_the_footer_has_a_row_for_every_item(tmp_path: pathlib.Path) -> None:
@@ -117,9 +196,8 @@ def test_the_footer_has_a_row_for_every_item(tmp_path: pathlib.Path) -> None:
     assert footer.column("return") == [None, 0.5]
     assert footer.column("run_steps") == [None, [2, 1, 1]]
     assert footer.column("run_slots") == [None, [3, 5, 3]]
-    assert footer.step_slots(1).tolist() == [3, 3, 5, 3]
-    assert footer.cumulative_slots(1) == [0, 3, 6, 11, 14]
-    assert footer.images_per_step(1) == 2
+    assert footer.item(1)["run_slots"] == [3, 5, 3]
+    assert footer.item(0)["head_bytes"] is None
     assert footer.header["note"] == "kept"
     assert footer.header["reencoded"] == 8
 
@@ -181,9 +259,17 @@ def test_truncated_data_is_told(complete: pathlib.Path) -> None:
     data = complete.with_suffix(".data")
     data.write_bytes(data.read_bytes()[:-1])
     assert not fragment.is_complete(str(complete))
-    reader = FragmentReader(str(complete), "uint16")
+    run = run_of(fragment.read_footer(str(complete)), 0, 29, 1)
     with pytest.raises(GatoError, match="truncated"):
-        reader.read([Run(0, 29, 1)])
+        read(str(complete), [run])
+
+
+def test_a_damaged_header_is_told(complete: pathlib.Path) -> None:
+    data = complete.with_suffix(".data")
+    data.write_bytes(b"\xff" + data.read_bytes()[1:])
+    run = run_of(fragment.read_footer(str(complete)), 0, 3, 1)
+    with pytest.raises(GatoError, match=re.escape("f.data: bytes 0 to")):
+        read(str(complete), [run])
 
 
 def test_lost_data_is_not_complete(complete: pathlib.Path) -> None:

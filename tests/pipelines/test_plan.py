@@ -34,6 +34,8 @@ def episodes(
             dataset="toy", file_index=file_index, part=0, path=f"out/f{file_index}"
         ),
         rows=np.arange(count, dtype=np.int32),
+        offsets=10_000 * np.arange(count),
+        heads=np.full(count, 90, np.int32),
         episode_ids=[f"toy{file_index}/{n}" for n in range(count)],
         train=np.array([n not in validation for n in range(count)]),
         run_steps=[[n] for n in steps],
@@ -128,6 +130,36 @@ def test_image_bytes_are_those_of_the_run() -> None:
         assert window["prompt_image_bytes"] == sum(sizes[2 * begin : 2 * stop])
 
 
+def test_windows_say_where_their_bytes_lie() -> None:
+    """Assembly reads by nothing else."""
+    block = episodes(4, images=2)
+    for window in windows_of([block], a_config()):
+        for prefix in ("", "prompt_"):
+            row, first = window[f"{prefix}row"], window[f"{prefix}first"]
+            (steps,) = block.run_steps[row]
+            told = {
+                "offset": 10_000 * row,
+                "head": 90,
+                "steps": steps,
+                "varied": 0,
+                "images": 2,
+                "item_slots": 7 * steps,
+                "first_slot": 7 * first,
+                "image_offset": sum(block.image_bytes[row][: 2 * first]),
+            }
+            assert {name: window[prefix + name] for name in told} == told
+
+
+def test_timesteps_of_several_lengths() -> None:
+    block = episodes(1)
+    block.run_steps[0], block.run_slots[0] = [2, 7], [7, 20]
+    windows = windows_of([block], a_config(prompts={"fraction": 0.0}))
+    found = [(w["first"], w["count"], w["first_slot"], w["slots"]) for w in windows]
+    assert found == [(0, 4, 0, 54), (4, 3, 54, 60), (7, 2, 114, 40)]
+    for window in windows:
+        assert (window["steps"], window["varied"], window["item_slots"]) == (9, 1, 154)
+
+
 class ToyFooter:
     """The columns of a footer that the plan asks for."""
 
@@ -137,6 +169,8 @@ class ToyFooter:
             "run_steps": [[4]] * count,
             "run_slots": [[7]] * count,
             "image_bytes": [[]] * count,
+            "data_offset": list(range(count)),
+            "head_bytes": [9] * count,
         }
 
     def column(self, name: str) -> list[Any]:
