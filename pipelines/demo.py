@@ -38,6 +38,7 @@ class Sizes:
         episodes: Episodes a level and policy.
         scenes: Captioned pictures.
         steps: Training steps.
+        peak_lr: Learning rate, above the preset's for so short a run.
         batch_size: Rows a step.
         validation_rows: Rows of each data set that the last step is validated on.
         workers: Processes that record.
@@ -51,7 +52,8 @@ class Sizes:
     )
     episodes: int = 150
     scenes: int = 500
-    steps: int = 100
+    steps: int = 150
+    peak_lr: float = 3e-3
     batch_size: int = 4
     validation_rows: int = 32
     workers: int = 2
@@ -143,6 +145,7 @@ def plan(folder: pathlib.Path, config: pathlib.Path, sizes: Sizes) -> list[Step]
             *("--shards", shards / "*" / "train-*.tfrecord", "--model", "tiny"),
             *("--steps", sizes.steps, "--batch_size", sizes.batch_size),
             *("--checkpoint_dir", folder / "checkpoints"),
+            *("--set", f"optimizer.peak_lr={sizes.peak_lr}"),
             *("--set", f"validation.every={sizes.steps}"),
             *("--set", f"validation.rows={sizes.validation_rows}"),
         ),
