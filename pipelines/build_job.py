@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from gato.pipelines.assemble import ShardLayout
 from gato.pipelines.discover import SourcePath
+from gato.pipelines.segments import ShardLayout
 from gato.pipelines.sources.registry import source_for
 from gato.schemas import files, manifest
 from gato.schemas.config import BuildConfig, Dataset

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gato.pipelines import columns, decide, plan
-from gato.pipelines.assemble import ShardAssembler, ShardLayout
+from gato.pipelines.assemble import ShardAssembler
 from gato.pipelines.estimation.sample import Head, Sample, SampledPartition
 from gato.pipelines.fragment import Footer, FragmentRef, read_footer
+from gato.pipelines.segments import ShardLayout
 from gato.pipelines.sources.base import Source
 from gato.pipelines.tokenize import PartitionTokenizer, fragment_name
 from gato.schemas import files

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gato.pipelines import columns, decide, plan
-from gato.pipelines.assemble import ShardLayout
 from gato.pipelines.estimation.rehearsal import Rehearsal, RehearsedFragment
+from gato.pipelines.segments import ShardLayout
 from gato.schemas.config import Dataset
 from gato.schemas.errors import Reason
 from gato.schemas.record import (

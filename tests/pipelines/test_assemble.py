@@ -65,7 +65,7 @@ def test_a_shard_needs_no_footer(
     """Else the time to assemble grows with the square of the input."""
     watch = Watch(monkeypatch)
     opened: list[str] = []
-    real = demonstrations.read_footer
+    real = fragment.read_footer
 
     def read_footer(path: str) -> Any:
         opened.append(path)
