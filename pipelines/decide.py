@@ -1,4 +1,4 @@
-"""Decisions of the plan: which account every item read ends in (gato.md section 4).
+"""Decisions of the plan: every item's account (specification.md section 4).
 
 Per task: `max_episodes`, `--limit`, the spec, the expert return, the filter. The
 decisions are scalars, so that they can be handed to every worker whatever the number
@@ -7,6 +7,7 @@ of episodes; `classify` applies them to the columns of a fragment.
 
 import dataclasses
 import enum
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gato.pipelines.columns import ItemBlock, OrderKey, quarantine_row
-from gato.pipelines.fragment import FragmentRef, read_footer
+from gato.pipelines.fragment import Footer, FragmentRef, read_footer
 from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.errors import Reason
 
@@ -47,7 +48,7 @@ class TaskDecision:
         spec: The spec's JSON; None if no episode could be tokenized.
         by: The filter.
         min_return: Least return that is kept, by return.
-        expert_return: See gato.md section 4; None without episodes.
+        expert_return: See specification.md section 4; None without episodes.
         window: W of the expert return.
         random_return: A random policy's return, if a format said.
         counts: Items by `Status` name.
@@ -241,13 +242,18 @@ def _duplicate(blocks: Sequence[ItemBlock]) -> str | None:
     ]
 
 
+@functools.lru_cache(maxsize=2)
+def _footer(path: str) -> Footer:
+    return read_footer(path)
+
+
 def _describe(block: ItemBlock, place: int) -> dict[str, Any]:
     """Returns the quarantine row of an episode whose spec is not its task's.
 
     Names do not cross the shuffle with the columns, so they are read again here.
     """
     return quarantine_row(
-        read_footer(block.ref.path),
+        _footer(block.ref.path),
         int(block.rows[place]),
         Reason.SPEC_MISMATCH,
         "an episode's observations and actions must have the keys, kinds, shapes and"

@@ -6,7 +6,7 @@ last, is one TFRecord frame around an Arrow table with a row for every item read
 or not; its presence means the fragment is complete. The plan is made from footers, and
 shards from the data alone. Flat arrays and not Arrow batches, since a window then is
 read by its exact bytes: a shard that shares batches with every other shard would read
-each batch again (limits.md: at most 4x).
+each batch again (docs/benchmarks.md: at most 4x).
 """
 
 import dataclasses

@@ -76,7 +76,7 @@ class Observations(_Model):
 
 
 class Actions(_Model):
-    """How continuous actions come to [-1, 1] (gato.md section 1).
+    """How continuous actions come to [-1, 1] (specification.md section 1).
 
     Attributes:
         scale: auto, none, space, or `[[low...], [high...]]`.

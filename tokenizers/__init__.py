@@ -1,1 +1,1 @@
-"""One modality, one file: values to token ids and back (gato.md sections 1-4)."""
+"""One modality, one file: values to ids and back (specification.md sections 1-4)."""

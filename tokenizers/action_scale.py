@@ -1,4 +1,4 @@
-"""Actions with finite bounds to bins and back: `space` scaling (gato.md section 1).
+"""Actions with finite bounds to bins and back (specification.md section 1, `space`).
 
 The bounds map affinely to [-1, 1]. Rounding in that map must not decide a bin (0.3
 within ±0.4 lies below the border of bin 896, and scales to exactly 0.75 in float64), so

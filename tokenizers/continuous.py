@@ -1,4 +1,4 @@
-"""Continuous values to 1,024 bins and back (gato.md section 1).
+"""Continuous values to 1,024 bins and back (specification.md section 1).
 
 Observations are mu-law squashed, `F(x) = sgn(x) ln(100|x| + 1) / ln(100*256 + 1)`, and
 clipped to [-1, 1]; actions are not. Bin b of a squashed y is

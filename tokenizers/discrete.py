@@ -1,4 +1,4 @@
-"""Discrete values: integers and booleans in [0, 1024), unshifted (gato.md section 1).
+"""Discrete values: integers and booleans in [0, 1024) (specification.md section 1).
 
 They share table rows and logits with the text ids of the same number.
 """

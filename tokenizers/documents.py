@@ -2,7 +2,7 @@
 
 Parts keep the page's order. Every text that ends something (a document, a caption, an
 answer) is followed by the model's eos; a question is not, so that it encodes as it does
-at inference (gato.md sections 1 and 4).
+at inference (specification.md sections 1 and 4).
 """
 
 from typing import Any

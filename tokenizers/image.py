@@ -1,4 +1,4 @@
-"""Images to stored bytes and 16x16 patches, and back (gato.md section 1, "Images").
+"""Images to stored bytes and 16x16 patches, and back (specification.md section 1).
 
 Stored images decode to exactly H x W x 3, 8 bit, in every decoder: grey repeats, alpha
 lies over white, 16 bit is shifted to 8, the EXIF orientation is applied and removed.

@@ -1,4 +1,4 @@
-"""Text to SentencePiece ids and back (gato.md section 1, "Text").
+"""Text to SentencePiece ids and back (specification.md section 1, "Text").
 
 SentencePiece is the reference. For BPE models kitoken gives the same ids 2-4 times as
 fast; it is used only after it reproduced SentencePiece on a battery of hostile strings

@@ -1,8 +1,8 @@
 """Episodes to tokens: order, separator, kinds; and action tokens back to actions.
 
 One timestep is `[observation tokens, separator, action tokens]`; items stand in
-lexicographic order of their flattened keys, tensors row-major (gato.md section 2). The
-builder and the policy call the same code with the same spec.
+lexicographic order of their flattened keys, tensors row-major (specification.md section
+2). The builder and the policy call the same code with the same spec.
 """
 
 import dataclasses

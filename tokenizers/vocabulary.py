@@ -1,7 +1,7 @@
 """Id ranges of the vocabulary; all of them follow from the SentencePiece model's size.
 
 Text ids come first, discrete values share the first 1,024 of them, then follow the
-1,024 bins of continuous values and the separator (gato.md section 1).
+1,024 bins of continuous values and the separator (specification.md section 1).
 """
 
 import dataclasses

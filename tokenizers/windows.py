@@ -1,4 +1,4 @@
-"""Windows and prompts: runs of whole timesteps (gato.md section 4).
+"""Windows and prompts: runs of whole timesteps (specification.md section 4).
 
 Everything here is a pure function of cumulative slot counts and keyed hashes, so cuts
 never depend on the provider, the bundle or the retry.

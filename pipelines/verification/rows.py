@@ -1,4 +1,4 @@
-"""The laws of rows, over batches of them (gato.md sections 1 to 4, design.md 4).
+"""The laws of rows, over batches (specification.md sections 1 to 4, design.md 4).
 
 Each law is a boolean array over slots [B, L] or segments [S] that is true where it is
 broken, so a batch that obeys costs a few passes over its slots.

@@ -86,7 +86,7 @@ def test_a_shard_needs_no_footer(
 def test_little_more_is_read_than_used(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """limits.md: bytes read from fragments are at most four times the bytes used."""
+    """Bytes read from fragments are at most four times the bytes used."""
     for number in range(3):
         texts = raw_inputs.texts(number, 400, words=(1, 60))
         raw_inputs.write_jsonl(tmp_path / "raw" / "text" / f"{number}.jsonl", texts)

@@ -1,4 +1,4 @@
-"""A build's peak memory does not grow with its input (limits.md).
+"""A build's peak memory does not grow with its input (docs/benchmarks.md).
 
 The full series, 1x, 4x and 16x, is `pytest -m long tests/pipelines/test_memory.py`, and
 prints its figures with `-s`.

@@ -82,7 +82,7 @@ def _passes(
 def make_plan(
     items: Sequence[Item], config: Mapping[str, Any], dataset: Mapping[str, Any]
 ) -> Plan:
-    """Puts every episode into its account (gato.md section 4)."""
+    """Puts every episode into its account (specification.md section 4)."""
     if dataset["max_episodes"]:
         raise NotImplementedError("max_episodes cannot be predicted")
     items = sorted(items, key=lambda item: item.order)

@@ -42,8 +42,8 @@ def numbers(item: decode.DecodedItem) -> np.ndarray:
 
 def test_numbers_by_hand(tokenizer: TextTokenizer) -> None:
     part = handmade.window(0, 3, 1)
-    # state: bins of 0.1, 1 and 256 (gato.md's table); aim: the outermost bins, whose
-    # centres lie 1/1024 inside [-1, 1], in a space of [-2, 2].
+    # state: bins of 0.1, 1 and 256 (specification.md's table); aim: the outermost bins,
+    # whose centres lie 1/1024 inside [-1, 1], in a space of [-2, 2].
     part.tokens[7:10] = [32_632, 32_744, 33_023]
     part.tokens[13:15] = [32_000, 33_023]
     part.tokens[15] = 6

@@ -1,4 +1,4 @@
-"""Laws of windows and prompts (gato.md section 4), and examples by hand."""
+"""Laws of windows and prompts (specification.md section 4), and examples by hand."""
 
 import dataclasses
 import itertools
