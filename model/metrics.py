@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import rich.console
+import rich.progress
 
 from gato.schemas.errors import GatoError
 
@@ -95,6 +97,15 @@ class StepLog:
         self._tokens = tokens
         self._held: tuple[int, Any, dict[str, Any]] | None = None
         self._since = time.perf_counter()
+        self._first_loss: float | None = None
+        self._last_loss: float | None = None
+
+    @property
+    def losses(self) -> str:
+        """The first and the newest loss of this run, for the terminal."""
+        if self._first_loss is None:
+            return ""
+        return f", loss {self._first_loss:.3f} -> {self._last_loss:.3f}"
 
     def replace(self, step: int, sums: Any, **extra: Any) -> None:
         """Writes the former step, then holds this one.
@@ -123,6 +134,9 @@ class StepLog:
         now = time.perf_counter()
         line["tokens_per_second"] = self._tokens / max(now - self._since, 1e-9)
         self._held, self._since = None, now
+        self._last_loss = float(line["loss"])
+        if self._first_loss is None:
+            self._first_loss = self._last_loss
         self._file.write(line | extra)
         if not np.isfinite([line["loss"], line["gradient_norm"]]).all():
             raise GatoError(
@@ -135,3 +149,14 @@ class StepLog:
     def skip_time(self) -> None:
         """Leaves what was done since the last step out of the next one's time."""
         self._since = time.perf_counter()
+
+
+def make_progress(console: rich.console.Console) -> rich.progress.Progress:
+    """Returns the bar of a training run."""
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    return rich.progress.Progress(*columns, console=console)

@@ -42,6 +42,15 @@ class Dataset:
     validation: tuple[ShardInfo, ...]
 
     @property
+    def headline(self) -> str:
+        """What is trained on, in one line."""
+        rows = sum(shard.rows for shard in self.train)
+        return (
+            f"{self.name}: {rows:,} rows in {len(self.train)} shards, weight"
+            f" {self.weight:g}"
+        )
+
+    @property
     def identity(self) -> str:
         """Tells this data set's content and chosen shards from any other."""
         sums = (f"{shard.name} {shard.sha256}" for shard in self.train)

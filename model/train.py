@@ -26,7 +26,7 @@ from gato.model.config import PAPER_VOCABULARY, TrainConfig, override
 from gato.model.configs import PRESETS
 from gato.model.data import Batches, Prefetcher, put, validation_batches
 from gato.model.describe import describe
-from gato.model.metrics import MetricsFile, StepLog
+from gato.model.metrics import MetricsFile, StepLog, make_progress
 from gato.model.sharding import check_mesh, make_mesh, parse_mesh
 from gato.model.shards import Dataset, find_datasets, parse_weights
 from gato.model.step import (
@@ -155,6 +155,8 @@ def train(run: Run, progress: rich.progress.Progress) -> None:
         GatoError: If data is corrupt or the loss is no number any more.
     """
     config = run.config
+    for dataset in run.datasets:
+        run.console.print(dataset.headline)
     state = _start(run)
     first = int(state["step"])
     batches = Batches(
@@ -199,11 +201,12 @@ def train(run: Run, progress: rich.progress.Progress) -> None:
                 run.console.print(f"step {step}: {line}")
         if done % config.checkpoint.every == 0 or last:
             _save(run, log, done, state)
-        progress.update(bar, completed=done)
+        progress.update(bar, completed=done, description=f"training{log.losses}")
         if run.stop:
             run.console.print(f"stopped by SIGTERM; saved after step {step}")
             break
     ahead.close()
+    run.console.print(f"{int(state['step'])} steps are done{log.losses}")
 
 
 def _save(run: Run, log: StepLog, done: int, state: State) -> None:
@@ -258,7 +261,7 @@ def _execute(arguments: argparse.Namespace) -> None:
         jax.set_mesh(mesh),
         contextlib.closing(MetricsFile(folder)) as metrics,
         contextlib.closing(Checkpoints(folder, config, datasets)) as checkpoints,
-        _progress(console) as progress,
+        make_progress(console) as progress,
     ):
         run = Run(
             model=model,
@@ -272,16 +275,6 @@ def _execute(arguments: argparse.Namespace) -> None:
             train(run, progress)
 
 
-def _progress(console: rich.console.Console) -> rich.progress.Progress:
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    return rich.progress.Progress(*columns, console=console)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0, 1 for failure or 2 for usage."""
     try:
@@ -292,6 +285,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"gato-train: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("gato-train: interrupted; the same command resumes", file=sys.stderr)
+        return 130
     return 0
 
 

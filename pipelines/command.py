@@ -16,6 +16,8 @@ _REMOTE = re.compile(
 )
 _REMOTE_FILE = re.compile(r"\w+Error: \[Errno \d+\] (?P<message>[^\n]*)")
 
+_INTERRUPTED = "interrupted; run the same command again to go on."
+
 
 def run_command(
     run: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
@@ -30,10 +32,12 @@ def run_command(
     except GatoError as error:
         return _fail(_BEAM_NOTE.sub("", str(error)), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to go on.", 130)
+        return _fail(_INTERRUPTED, 130)
     except OSError as error:
         return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
     except Exception as error:  # Beam and its engines raise many kinds
+        if str(error).startswith(KeyboardInterrupt.__name__):
+            return _fail(_INTERRUPTED, 130)
         failure = remote_failure(error)
         if failure is None:
             raise

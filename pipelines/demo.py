@@ -52,7 +52,7 @@ class Sizes:
     )
     episodes: int = 150
     scenes: int = 500
-    steps: int = 150
+    steps: int = 200
     peak_lr: float = 3e-3
     batch_size: int = 4
     validation_rows: int = 32

@@ -80,7 +80,10 @@ def _remarks(manifest: DatasetManifest, finished: bool) -> Iterable[str]:
 
 def _accounts(name: str, accounts: Accounts) -> Iterable[str]:
     if accounts.low_return:
-        yield f"{accounts.low_return:,} dropped by the filter"
+        yield (
+            f"{accounts.low_return:,} left out by the expert filter"
+            " (filter: {by: none} keeps all)"
+        )
     if accounts.excluded:
         yield f"{accounts.excluded:,} excluded by tasks or max_episodes"
     if accounts.quarantined:

@@ -215,21 +215,37 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _message(path: str, error: pydantic.ValidationError) -> str:
+    problems = error.errors()
+    unknown = {p["loc"]: _nearest(p["loc"]) for p in problems if _is_unknown(p)}
+    # A misspelt key is missing too, and what holds it fails with it: told once.
+    meant = {(*loc[:-1], near) for loc, near in unknown.items()}
     lines = []
-    for problem in error.errors():
-        place = ".".join(map(str, problem["loc"])) or "the config"
-        if problem["type"] == "extra_forbidden":
-            key = str(problem["loc"][-1])
-            known = _known_keys(problem["loc"])
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    for problem in problems:
+        loc = problem["loc"]
+        place = ".".join(map(str, loc)) or "the config"
+        if _is_unknown(problem):
             lines.append(
-                f"{path}: {place}: unknown key {key!r}; did you mean {near[0]!r}?"
-                f" Known keys here: {', '.join(known)}"
+                f"{path}: {place}: unknown key {str(loc[-1])!r}; did you mean"
+                f" {unknown[loc]!r}? Known keys here: {', '.join(_known_keys(loc))}"
             )
-        else:
+        elif problem["type"] == "missing":
+            if loc not in meant:
+                lines.append(f"{path}: {place}: this key is required")
+        elif not any(
+            p["loc"][: len(loc)] == loc and p is not problem for p in problems
+        ):
             text = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{path}: {place}: {text} (got {problem['input']!r:.200})")
     return "\n".join(lines)
+
+
+def _is_unknown(problem: Any) -> bool:
+    return problem["type"] == "extra_forbidden"
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    known = _known_keys(location)
+    return difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)[0]
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

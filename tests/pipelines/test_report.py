@@ -56,7 +56,9 @@ def test_the_summary_fits_and_cuts_nothing(
     assert "123.5 M" in text
     assert "126.4 G" in text
     joined = " ".join(text.split())
-    assert f"{manifests[0].accounts.low_return:,} dropped by the filter" in joined
+    assert (
+        f"{manifests[0].accounts.low_return:,} left out by the expert filter" in joined
+    )
     assert joined.count("finished before, with the same input and config") == 1
 
 

@@ -115,8 +115,16 @@ def test_what_is_no_mapping_is_refused(text: str | bytes) -> None:
 
 
 def test_missing_keys_are_named() -> None:
-    with pytest.raises(UsageError, match="text_tokenizer: Field required"):
+    with pytest.raises(UsageError, match="text_tokenizer: this key is required"):
         parse_config("datasets: []", "build.yaml")
+
+
+def test_a_misspelt_required_key_is_told_once() -> None:
+    text = "text_tokenizer: x\ndatasets:\n - {name: r, format: minari, path: [a]}"
+    with pytest.raises(UsageError) as caught:
+        parse_config(text, "build.yaml")
+    (line,) = str(caught.value).splitlines()
+    assert "datasets.0.path: unknown key 'path'; did you mean 'paths'?" in line
 
 
 def test_prompts_may_be_off_at_any_length() -> None:
