@@ -30,7 +30,6 @@ def parse_bytes(value: Any) -> Any:
 
 Bytes = Annotated[int, pydantic.BeforeValidator(parse_bytes)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
-FORMATS = ("minari", "text", "webdataset")
 
 
 class _Model(pydantic.BaseModel):
