@@ -51,6 +51,7 @@ _DEV = [
     "build>=1.2",
     "hypothesis>=6.120",
     "jaxtyping>=0.3",
+    "psutil>=6",
     "pyright>=1.1.400",
     "pytest>=8.3",
     "pytest-xdist>=3.6",
