@@ -19,6 +19,7 @@ _BASE = [
     "h5py>=3.11",
     "isal>=1.7",
     "kitoken>=0.10",
+    "msgspec>=0.19",
     "numpy>=2.0",
     "opencv-python-headless>=4.12",
     "orjson>=3.10",
