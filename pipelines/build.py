@@ -113,7 +113,7 @@ def prepare(
     if arguments.limit is not None and arguments.limit < 1:
         raise UsageError(f"--limit is at least 1, got {arguments.limit}.")
     chosen = _choose(resolved, arguments.datasets)
-    inputs = [path for dataset in chosen for path in dataset.paths]
+    inputs = [path for dataset in chosen for path in discover.named_paths(dataset)]
     chosen_engine.check_paths([arguments.output, resolved.text_tokenizer, *inputs])
     tokenizer = _load_tokenizer(arguments, resolved.text_tokenizer, console)
     vocabulary = tokenizer.vocabulary.info()
@@ -137,7 +137,10 @@ def prepare(
             _check_replaces(arguments, standing, digest)
             stale.append(standing)
         jobs[dataset.name] = DatasetJob(
-            dataset=as_written[dataset.name], fingerprint=digest, paths=paths
+            dataset=as_written[dataset.name],
+            resolved=dataset,
+            fingerprint=digest,
+            paths=paths,
         )
     prepared = BuildJob(
         output=arguments.output,

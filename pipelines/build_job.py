@@ -17,11 +17,13 @@ class DatasetJob:
 
     Attributes:
         dataset: Its config, paths as written.
+        resolved: Its config, paths relative to the config's folder resolved.
         fingerprint: Of its input and config.
         paths: What its globs matched.
     """
 
     dataset: Dataset
+    resolved: Dataset
     fingerprint: str
     paths: tuple[SourcePath, ...]
 

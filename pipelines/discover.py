@@ -5,7 +5,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from gato.pipelines.sources.base import Source
+from gato.pipelines.sources.base import ReadsBeside, Source
 from gato.pipelines.sources.registry import source_for
 from gato.schemas import files
 from gato.schemas.config import Dataset
@@ -58,7 +58,9 @@ def expand(dataset: Dataset) -> list[SourcePath]:
     source = source_for(dataset.format)
     ordered = sorted(found.items())
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        members = pool.map(lambda item: list(_members(item[1], source)), ordered)
+        members = pool.map(
+            lambda item: list(_members(item[1], source, dataset)), ordered
+        )
         return [
             SourcePath(
                 dataset=dataset.name,
@@ -111,10 +113,26 @@ def _common_folder(folders: list[str]) -> str:
     return "/".join(common)
 
 
-def _members(path: str, source: Source) -> Iterator[tuple[str, int, str]]:
+def _members(
+    path: str, source: Source, dataset: Dataset
+) -> Iterator[tuple[str, int, str]]:
     for member in source.files(path):
         size, version = files.version(member)
         yield member.removeprefix(path), size, version
+    if isinstance(source, ReadsBeside):
+        for other in source.beside(path, dataset):
+            name = other.rstrip("/").rpartition("/")[2]
+            if files.is_folder(other):
+                for below, (size, version) in files.versions_below(other).items():
+                    yield f"{name}/{below}", size, version
+            else:
+                yield name, *files.version(other)
+
+
+def named_paths(dataset: Dataset) -> list[str]:
+    """Returns every path of a data set's config."""
+    options = (dataset.images, dataset.annotations)
+    return [*dataset.paths, *(path for path in options if path is not None)]
 
 
 def _no_match(dataset: Dataset, pattern: str) -> str:

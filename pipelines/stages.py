@@ -35,7 +35,7 @@ class SplitPath(beam.DoFn):
 
     def process(self, path: SourcePath) -> Iterator[tuple[SourcePath, int, Partition]]:
         """Yields (path, place, partition)."""
-        dataset = self._job.datasets[path.dataset].dataset
+        dataset = self._job.datasets[path.dataset].resolved
         source = source_for(dataset.format)
         parts = source.partition(path.path, path.relative_path, dataset)
         for place, partition in enumerate(parts):
@@ -63,12 +63,13 @@ class TokenizePartition(beam.DoFn):
     ) -> Iterator[FragmentRef]:
         """Yields the fragment's reference."""
         path, place, partition = element
-        dataset = self._job.datasets[path.dataset].dataset
+        entry = self._job.datasets[path.dataset]
+        dataset = entry.resolved
         read_limit = self._job.read_limit(dataset)
         name = fragment_name(
             partition,
             path.identity,
-            dataset,
+            entry.dataset,
             self._job.vocabulary.sentencepiece_sha256,
             read_limit,
         )

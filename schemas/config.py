@@ -127,7 +127,7 @@ class Dataset(_Model):
     """One data set: where its raw data lies and how it is read."""
 
     name: str
-    format: Literal["minari", "text", "webdataset"]
+    format: Literal["coco", "minari", "text", "vqa", "webdataset"]
     paths: tuple[str, ...] = pydantic.Field(min_length=1)
     weight: float = pydantic.Field(default=1.0, gt=0, allow_inf_nan=False)
     filter: Filter = Filter()
@@ -141,6 +141,8 @@ class Dataset(_Model):
     num_shards: int | None = pydantic.Field(default=None, ge=1, le=99_999)
     text_key: str | None = None
     document: Literal["file", "line", "paragraph"] | None = None
+    images: str | None = None
+    annotations: str | None = None
 
     @pydantic.field_validator("name")
     @classmethod
@@ -155,7 +157,7 @@ class Dataset(_Model):
     @pydantic.model_validator(mode="after")
     def _check_options(self) -> "Dataset":
         allowed = _FORMAT_OPTIONS[self.format]
-        for option in ("text_key", "document"):
+        for option in sorted(frozenset().union(*_FORMAT_OPTIONS.values())):
             if getattr(self, option) is not None and option not in allowed:
                 raise ValueError(
                     f"{option!r} is not an option of format {self.format!r}"
@@ -165,8 +167,10 @@ class Dataset(_Model):
 
 
 _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
+    "coco": frozenset({"images"}),
     "minari": frozenset(),
     "text": frozenset({"text_key", "document"}),
+    "vqa": frozenset({"annotations", "images"}),
     "webdataset": frozenset({"text_key"}),
 }
 
@@ -283,6 +287,16 @@ def parse_config(text: str | bytes, path: str) -> BuildConfig:
         raise UsageError(_message(path, error)) from error
 
 
+def _resolved(dataset: Dataset, folder: str) -> Dataset:
+    paths: dict[str, Any] = {
+        option: files.join(folder, value)
+        for option in ("images", "annotations")
+        if (value := getattr(dataset, option)) is not None
+    }
+    paths["paths"] = tuple(files.join(folder, path) for path in dataset.paths)
+    return dataset.model_copy(update=paths)
+
+
 def load_config(path: str) -> BuildConfig:
     """Reads a build config and resolves its paths against the config's own folder.
 
@@ -297,11 +311,6 @@ def load_config(path: str) -> BuildConfig:
         ) from error
     config = parse_config(text, path)
     folder = path.rsplit("/", 1)[0] if "/" in path else ""
-    datasets = tuple(
-        dataset.model_copy(
-            update={"paths": tuple(files.join(folder, p) for p in dataset.paths)}
-        )
-        for dataset in config.datasets
-    )
+    datasets = tuple(_resolved(dataset, folder) for dataset in config.datasets)
     tokenizer = files.join(folder, config.text_tokenizer)
     return config.model_copy(update={"text_tokenizer": tokenizer, "datasets": datasets})

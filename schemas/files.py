@@ -14,7 +14,7 @@ import mmap
 import os
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import fsspec
@@ -120,7 +120,10 @@ def version(path: str) -> tuple[int, str]:
         status = os.stat(local_path(path))
         return status.st_size, str(status.st_mtime_ns)
     filesystem, stripped = _filesystem(path)
-    info = filesystem.info(stripped)
+    return _version(path, filesystem.info(stripped))
+
+
+def _version(path: str, info: Mapping[str, Any]) -> tuple[int, str]:
     for key in ("crc32c", "md5Hash", "generation", "etag", "ETag", "mtime", "created"):
         if info.get(key):
             return int(info["size"]), str(info[key])
@@ -128,6 +131,38 @@ def version(path: str) -> tuple[int, str]:
         f"{path}: the store gives neither a checksum nor a modification time, so a"
         " changed source could not be told from an unchanged one."
     )
+
+
+def versions_below(folder: str) -> dict[str, tuple[int, str]]:
+    """Returns what `version` says of every file below a folder, by relative path.
+
+    One listing, whatever the number of files; links to folders are followed.
+    """
+    if is_local(folder):
+        return dict(_local_versions(local_path(folder), "", frozenset()))
+    filesystem, stripped = _filesystem(folder)
+    found = filesystem.find(stripped, detail=True)
+    return {
+        name.removeprefix(stripped).lstrip("/"): _version(name, info)
+        for name, info in sorted(found.items())
+    }
+
+
+def _local_versions(
+    folder: str, prefix: str, above: frozenset[tuple[int, int]]
+) -> Iterator[tuple[str, tuple[int, str]]]:
+    status = os.stat(folder)
+    place = (status.st_dev, status.st_ino)
+    if place in above:  # a link to a folder that holds it
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _local_versions(
+                entry.path, f"{prefix}{entry.name}/", above | {place}
+            )
+        elif entry.is_file():  # not a link to nothing
+            status = entry.stat()
+            yield prefix + entry.name, (status.st_size, str(status.st_mtime_ns))
 
 
 def open_read(path: str) -> IO[bytes]:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from gato.pipelines.discover import SourcePath
-from gato.pipelines.sources.base import Partition, Source
+from gato.pipelines.sources.base import Partition, ReadsBeside, Source
 from gato.pipelines.tokenize import is_included
 from gato.schemas import files
 from gato.schemas.config import Dataset
@@ -261,7 +261,10 @@ def _partitions(
     source: Source, path: SourcePath, dataset: Dataset
 ) -> collections.deque[tuple[int, Partition, float]]:
     """Returns a path's partitions with place and bytes."""
-    if source.items == "documents" and path.num_bytes > _SPLIT_BYTES:
+    splits_by_bytes = source.items == "documents" and not isinstance(
+        source, ReadsBeside
+    )
+    if splits_by_bytes and path.num_bytes > _SPLIT_BYTES:
         parts = [
             Partition(
                 path=path.path,

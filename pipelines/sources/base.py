@@ -5,7 +5,7 @@ Adding a format takes one file beside this one and one line in `registry.py`.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, Episode, Unreadable
@@ -74,5 +74,18 @@ class Source(Protocol):
 
         Never raises because of data: a damaged item is an `Unreadable`, and so is the
         rest of a damaged file (one for each item where the format says how many).
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsBeside(Protocol):
+    """A source that reads more than its path: annotations, a folder of images."""
+
+    def beside(self, path: str, dataset: Dataset) -> list[str]:
+        """Returns the files and folders, of which all below counts.
+
+        Raises:
+            UsageError: If one is not there, or it is not clear which is meant.
         """
         ...
