@@ -1,6 +1,7 @@
 """`gato-record`: records raw data on this machine, from real environments and text.
 
     gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
+    gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
     gato-record captions --output raw/captions --scenes 1000
     gato-record text --output raw/text
 
@@ -11,24 +12,137 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from gato.schemas.errors import GatoError
+
+_EXAMPLES = """examples:
+  gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
+  gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
+  gato-record captions --output raw/captions --scenes 1000
+  gato-record text --output raw/text
+
+The same command writes the same data; one that was stopped goes on where it was.
+`gato-record babyai --help` has that recorder's options."""
+
+_BABYAI = """Plays BabyAI levels and writes a Minari data set for each level and policy:
+DIR/babyai/<level>/<policy>-v0. The expert is minigrid's bot; the noisy policy is the
+bot with a fraction of random actions. The means of the level's expert and random
+returns are stored with each data set (ref_max_score, ref_min_score)."""
+
+_BABYAI_EXAMPLES = """examples:
+  gato-record babyai --output raw --levels BabyAI-GoToLocal-v0,BabyAI-PickupLoc-v0
+  gato-record babyai --output raw --levels BabyAI-GoToObj-v0 --policies expert \\
+      --episodes 10000 --workers 8
+  gato-record babyai --output raw --levels BabyAI-BossLevel-v0 --noise 0.05,0.1,0.2
+
+A build reads them with format minari and paths such as raw/babyai/*/*-v0."""
+
+_METAWORLD = """Plays Meta-World tasks and writes a Minari data set for each task and
+policy: DIR/metaworld/<task>/<policy>-v0. The expert is the task's scripted policy; the
+noisy policy adds normal noise to its actions. Actions are stored clipped to [-1, 1],
+as they were done. Observations are the 39 numbers with the goal. Objects and goal lie
+elsewhere in each episode. Episodes go on after success, which is stored for each step.
+The means of the task's expert and random returns are stored with each data set
+(ref_max_score, ref_min_score)."""
+
+_METAWORLD_EXAMPLES = """examples:
+  gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
+  gato-record metaworld --output raw --tasks all --policies expert --workers 8
+  gato-record metaworld --output raw --tasks push-v3 --max_steps 150 --noise 0.1,0.5
+
+A build reads them with format minari and paths such as raw/metaworld/*/*-v0."""
+
+_CAPTIONS = """Draws rooms of a grid world, each with a caption that is true of it, and
+writes webdataset tars with NUMBER.png, NUMBER.txt and NUMBER.json for each."""
+
+_CAPTIONS_EXAMPLES = """examples:
+  gato-record captions --output raw/captions --scenes 1000
+  gato-record captions --output raw/captions --scenes 100000 --scenes_per_tar 10000 \\
+      --seed 1 --workers 8
+
+A build reads them with format webdataset and the path raw/captions/*.tar."""
+
+_TEXT = """Writes the English that comes with Python: the language reference of its
+help(), the docstrings of its standard library, and its licence; a .jsonl line with
+"text" for each document. The same release of Python gives the same text."""
+
+_TEXT_EXAMPLES = """example:
+  gato-record text --output raw/text
+
+A build reads it with format text and paths raw/text/*.jsonl and raw/text/*.txt."""
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _fractions(text: str) -> tuple[float, ...]:
+def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-_EXAMPLES = """examples:
-  gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
-  gato-record captions --output raw/captions --scenes 1000
-  gato-record text --output raw/text
+def _shared() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=pathlib.Path,
+        metavar="DIR",
+        help="folder to write to; what is there of the same recipe is kept",
+    )
+    return parser
 
-The same command goes on where it was. `gato-record babyai --help` has its options."""
+
+def _seeded() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="decides all that is drawn (default: 0)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes; the data does not depend on how many (default: 1)",
+    )
+    return parser
+
+
+def _played(noise: str) -> argparse.ArgumentParser:
+    """Returns the options of commands that play episodes; `noise` says its unit."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        default=100,
+        metavar="N",
+        help="of each task and policy (default: 100)",
+    )
+    parser.add_argument(
+        "--policies",
+        type=_names,
+        default=("expert", "noisy", "random"),
+        metavar="A,B",
+        help="of expert, noisy, random (default: all three)",
+    )
+    parser.add_argument(
+        "--noise",
+        type=_numbers,
+        default=(0.1, 0.3),
+        metavar="X,Y",
+        help=f"{noise}; noisy episodes take them in turn (default: 0.1,0.3)",
+    )
+    parser.add_argument(
+        "--data_format",
+        choices=("hdf5", "arrow"),
+        default="hdf5",
+        help="Minari's file format (default: hdf5)",
+    )
+    return parser
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,73 +152,134 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    seeded = argparse.ArgumentParser(add_help=False)
-    seeded.add_argument("--seed", type=int, default=0)
-    seeded.add_argument("--workers", type=int, default=1, help="processes")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared, seeded = _shared(), _seeded()
 
-    babyai = commands.add_parser(
+    def add(
+        name: str,
+        summary: str,
+        description: str,
+        examples: str,
+        *parents: argparse.ArgumentParser,
+    ) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            parents=[shared, *parents],
+            help=summary,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    babyai = add(
         "babyai",
-        parents=[shared, seeded],
-        help="episodes of BabyAI levels as Minari data sets",
+        "episodes of BabyAI levels as Minari data sets",
+        _BABYAI,
+        _BABYAI_EXAMPLES,
+        _played("fractions of random actions"),
+        seeded,
     )
     babyai.add_argument(
         "--levels",
         required=True,
         type=_names,
+        metavar="A,B",
         help="ids, such as BabyAI-GoToLocal-v0,BabyAI-PickupLoc-v0",
     )
-    babyai.add_argument("--episodes", type=int, default=100, help="a level and policy")
-    babyai.add_argument(
-        "--policies", type=_names, default=("expert", "noisy", "random")
+    metaworld = add(
+        "metaworld",
+        "episodes of Meta-World tasks as Minari data sets",
+        _METAWORLD,
+        _METAWORLD_EXAMPLES,
+        _played("standard deviations of the noise, in units of an action"),
+        seeded,
     )
-    babyai.add_argument(
-        "--noise",
-        type=_fractions,
-        default=(0.1, 0.3),
-        help="fractions of random actions; noisy episodes take them in turn",
+    metaworld.add_argument(
+        "--tasks",
+        required=True,
+        type=_names,
+        metavar="A,B",
+        help="names, such as assembly-v3,reach-v3, or all",
     )
-    babyai.add_argument("--data_format", choices=("hdf5", "arrow"), default="hdf5")
-
-    captions = commands.add_parser(
+    metaworld.add_argument(
+        "--max_steps",
+        type=int,
+        default=500,
+        metavar="N",
+        help="length of every episode (default and at most: 500)",
+    )
+    captions = add(
         "captions",
-        parents=[shared, seeded],
-        help="rendered grid scenes with true captions as webdataset tars",
+        "rendered grid scenes with true captions as webdataset tars",
+        _CAPTIONS,
+        _CAPTIONS_EXAMPLES,
+        seeded,
     )
-    captions.add_argument("--scenes", type=int, default=1000)
-    captions.add_argument("--scenes_per_tar", type=int, default=1000)
-
-    commands.add_parser(
-        "text", parents=[shared], help="the English that comes with Python, as .jsonl"
+    captions.add_argument(
+        "--scenes",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="how many pictures (default: 1000)",
+    )
+    captions.add_argument(
+        "--scenes_per_tar",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="how many share a tar, one worker's job (default: 1000)",
+    )
+    add(
+        "text",
+        "the English that comes with Python, as .jsonl",
+        _TEXT,
+        _TEXT_EXAMPLES,
     )
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    # Each recorder imports what only it needs: text needs no environment.
-    options = vars(arguments)
-    command = options.pop("command")
-    if command == "babyai":
-        from gato.pipelines.recorders import babyai
+# Each recorder imports what only it needs: text needs no environment.
 
-        babyai.record(babyai.Options(**options))
-    elif command == "captions":
-        from gato.pipelines.recorders import captions
 
-        captions.record(captions.Options(**options))
-    else:
-        from gato.pipelines.recorders import text
+def _record_babyai(levels: tuple[str, ...], **options: Any) -> None:
+    from gato.pipelines.recorders import babyai, recording
 
-        text.record(**options)
+    recording.record(recording.Options(domain=babyai.BabyAI(), tasks=levels, **options))
+
+
+def _record_metaworld(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:
+    from gato.pipelines.recorders import metaworld, recording
+
+    domain = metaworld.MetaWorld(max_steps=max_steps)
+    chosen = tuple(domain.tasks()) if tasks == ("all",) else tasks
+    recording.record(recording.Options(domain=domain, tasks=chosen, **options))
+
+
+def _record_captions(**options: Any) -> None:
+    from gato.pipelines.recorders import captions
+
+    captions.record(captions.Options(**options))
+
+
+def _record_text(**options: Any) -> None:
+    from gato.pipelines.recorders import text
+
+    text.record(**options)
+
+
+_RECORDERS = {
+    "babyai": _record_babyai,
+    "metaworld": _record_metaworld,
+    "captions": _record_captions,
+    "text": _record_text,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code (1 failure, 2 usage, 130 interrupted)."""
-    arguments = _parser().parse_args(argv)
+    options = vars(_parser().parse_args(argv))
     try:
-        _run(arguments)
+        _RECORDERS[options.pop("command")](**options)
     except GatoError as error:
         print(f"gato-record: {error}", file=sys.stderr)
         return error.exit_code

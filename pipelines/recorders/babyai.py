@@ -1,291 +1,177 @@
-"""Records BabyAI levels: what is missing, in parallel, with the level's returns.
+"""BabyAI levels: the bot, the bot with noise, or random actions.
 
-A level's expert and random returns are the means of its expert and its random episodes;
-where one of these is not asked for, it is played all the same and not stored.
+Environments are minigrid's BabyAI levels (MIT) and the expert is its `BabyAIBot`. The
+bot fails on some levels and seeds: it raises when nothing is left to explore, or plans
+for ever (UnlockToUnlock). Such a seed is given up, counted, and the next one is tried.
 """
 
 import contextlib
-import dataclasses
-import fcntl
-import math
-import os
-import pathlib
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterator
+import io
+import string
+from collections.abc import Callable, Sequence
+from typing import Any, SupportsIndex
 
-import rich.box
-import rich.console
-import rich.table
+import gymnasium
+import minigrid
+import numpy as np
+from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError
 
-from gato.pipelines.recorders import pool, rollouts
-from gato.pipelines.recorders.minari_writer import (
-    Finished,
-    MinariWriter,
-    Result,
-    dataset_id,
-    publish,
-    read_finished,
+from gato.pipelines.recorders.domain import (
+    Description,
+    Domain,
+    ExpertFailedError,
+    Recipe,
+    Rollout,
 )
-from gato.pipelines.recorders.rollouts import Policy, Recipe
-from gato.schemas.errors import GatoError, UsageError
+from gato.schemas.errors import UsageError
 
-_WORKPLACE = ".recording"
+# A plan of the bot is a few dozen subgoals deep; this many looks at it without an
+# action mean that it goes round in circles. A count, not a clock, so that the same
+# command records the same data on a slow machine.
+_MAX_LOOKS = 2_000
+_PREFIX, _SUFFIX = "BabyAI-", "-v0"
+_MISSION_CHARACTERS = string.ascii_letters + string.digits + " ,.'-"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What to record.
+class _BoundedPlan(list[Any]):
+    """The bot's stack of subgoals, which refuses to be looked at for ever."""
 
-    Attributes:
-        output: The folder of all Minari data sets (`MINARI_DATASETS_PATH`).
-        levels: Registered ids, such as `BabyAI-GoToLocal-v0`.
-        policies: Who acts.
-        episodes: How many episodes a level and policy.
-        noise: Fractions of random actions of the noisy policy, taken in turn.
-        seed: Decides every episode.
-        data_format: hdf5 or arrow.
-        workers: How many processes.
-    """
+    looks = 0
 
-    output: pathlib.Path
-    levels: tuple[str, ...]
-    policies: tuple[Policy, ...] = rollouts.POLICIES
-    episodes: int = 100
-    noise: tuple[float, ...] = (0.1, 0.3)
-    seed: int = 0
-    data_format: str = "hdf5"
-    workers: int = 1
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        self.looks += 1
+        if self.looks > _MAX_LOOKS:
+            raise ExpertFailedError("the bot plans for ever")
+        return super().__getitem__(index)
 
-    def __post_init__(self) -> None:
-        for level in self.levels:
-            rollouts.check_level(level)
-        for name, values in (("levels", self.levels), ("policies", self.policies)):
-            if not values or len(set(values)) < len(values):
-                raise UsageError(
-                    f"--{name} takes names, each once, got {','.join(values)!r}"
-                )
-        for policy in self.policies:
-            if policy not in rollouts.POLICIES:
-                raise UsageError(
-                    f"--policies are {', '.join(rollouts.POLICIES)}, got {policy!r}"
-                )
-        if not self.noise or not all(0 < noise < 1 for noise in self.noise):
+
+def _actor(
+    environment: Any, recipe: Recipe, seed: int, noise: float
+) -> Callable[[int | None], int]:
+    """Returns what maps the last action taken to the next one."""
+    num_actions = int(environment.action_space.n)
+    generator = recipe.generator(seed)
+
+    def act_randomly(last_action: int | None) -> int:
+        return int(generator.integers(num_actions))
+
+    if recipe.policy == "random":
+        return act_randomly
+    bot = BabyAIBot(environment)
+    plan = bot.stack = _BoundedPlan(bot.stack)
+
+    def act(last_action: int | None) -> int:
+        plan.looks = 0
+        try:
+            # Asked even when noise acts: the bot follows what was really done.
+            advice = bot.replan(last_action)
+        except (AssertionError, DisappearedBoxError) as error:
+            raise ExpertFailedError(str(error) or "the bot cannot go on") from error
+        if advice is None:
+            raise ExpertFailedError("the bot has no advice")
+        return act_randomly(None) if generator.random() < noise else int(advice)
+
+    return act
+
+
+class BabyAI(Domain):
+    """All registered BabyAI levels; noise is the fraction of random actions."""
+
+    namespace = "babyai"
+    title = "BabyAI"
+    option = "levels"
+
+    def tasks(self) -> list[str]:
+        """Returns the ids of all registered levels, sorted."""
+        return sorted(name for name in gymnasium.registry if name.startswith(_PREFIX))
+
+    def short_name(self, task: str) -> str:
+        """Returns a level's name in data set ids.
+
+        >>> BabyAI().short_name("BabyAI-GoToLocal-v0")
+        'GoToLocal'
+        """
+        return task.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+
+    def check_noise(self, noise: Sequence[float]) -> None:
+        """Refuses what is no fraction between 0 and 1."""
+        if not noise or not all(0 < fraction < 1 for fraction in noise):
             raise UsageError(
                 "--noise takes fractions between 0 and 1 (the policies expert and"
-                f" random are these ends), got {list(self.noise)}"
-            )
-        for name in ("episodes", "workers"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name} is at least 1, got {getattr(self, name)}")
-        if not 0 <= self.seed < 1 << 64:
-            raise UsageError(f"--seed is in [0, 2**64), got {self.seed}")
-
-    def recipe(self, level: str, policy: Policy) -> Recipe:
-        """Returns what decides one data set."""
-        noise = self.noise if policy == "noisy" else ()
-        return Recipe(
-            level=level,
-            policy=policy,
-            episodes=self.episodes,
-            seed=self.seed,
-            noise=noise,
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Job:
-    """One recipe to play; `root` is where to write it, or None for its returns only."""
-
-    recipe: Recipe
-    root: pathlib.Path | None
-    data_format: str
-
-
-def _play(job: _Job, advance: Callable[[], None]) -> Result:
-    """Plays a recipe's episodes, writing them if the job says where."""
-    began = time.monotonic()
-    writer = None
-    if job.root is not None:
-        writer = MinariWriter(job.root, job.recipe, job.data_format)
-    returns: list[float] = []
-    solved = steps = failed = 0
-    for rollout in rollouts.rollouts(job.recipe):
-        if isinstance(rollout, rollouts.BotFailedError):
-            failed += 1
-            continue
-        if writer is not None:
-            writer.add(rollout)
-        returns.append(float(rollout.rewards.sum()))
-        solved += bool(rollout.success[-1, 0])
-        steps += len(rollout.actions)
-        advance()
-    result = Result(
-        episodes=len(returns),
-        solved=solved,
-        steps=steps,
-        mean_return=math.fsum(returns) / len(returns),
-        failed_seeds=failed,
-        seconds=time.monotonic() - began,
-    )
-    if writer is not None:
-        writer.close(result)
-    return result
-
-
-@contextlib.contextmanager
-def _workplace(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Makes the folder of unfinished data sets, and removes it with what is left.
-
-    Minari does not see hidden folders. What a killed run left is removed first; a lock
-    keeps a second recorder from doing so to one that runs.
-    """
-    # Minari joins a relative root twice.
-    workplace = (output / _WORKPLACE).absolute()
-    workplace.mkdir(parents=True, exist_ok=True)
-    handle = os.open(workplace, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"{output}: another gato-record is writing here; wait for it or give"
-                " another --output."
-            ) from error
-        for left in workplace.iterdir():
-            shutil.rmtree(left)
-        # A name of its own: a worker of a killed run may still be writing.
-        attempt = workplace / uuid.uuid4().hex
-        attempt.mkdir()
-        yield attempt
-        shutil.rmtree(workplace)
-    finally:
-        os.close(handle)
-
-
-@dataclasses.dataclass(kw_only=True)
-class _Level:
-    """A level's recording: what is there, what is to be played, and what came of it."""
-
-    finished: dict[Policy, Finished]
-    jobs: list[_Job]
-    played: dict[Policy, Result] = dataclasses.field(default_factory=dict)
-
-    def results(self) -> dict[Policy, Result]:
-        """Returns the result of each stored data set."""
-        stored = {job.recipe.policy for job in self.jobs if job.root is not None}
-        results: dict[Policy, Result] = {
-            policy: found.result for policy, found in self.finished.items()
-        }
-        results.update((p, r) for p, r in self.played.items() if p in stored)
-        return results
-
-    def returns(self) -> tuple[float, float]:
-        """Returns the random and the expert policy's mean return."""
-        for known in self.finished.values():
-            return known.random_return, known.expert_return
-        return self.played["random"].mean_return, self.played["expert"].mean_return
-
-
-def _plan_level(options: Options, level: str, workplace: pathlib.Path) -> _Level:
-    """Looks for what is there of a level, and says what has to be played.
-
-    Raises:
-        UsageError: If a data set of another recipe is in the way.
-    """
-    finished: dict[Policy, Finished] = {}
-    for policy in options.policies:
-        found = read_finished(
-            options.output, options.recipe(level, policy), options.data_format
-        )
-        if found is not None:
-            finished[policy] = found
-    missing = set(options.policies) - set(finished)
-    jobs = []
-    for policy in rollouts.POLICIES:
-        stored = policy in missing
-        reference = missing and not finished and policy != "noisy"
-        if not stored and not reference:
-            continue
-        recipe = options.recipe(level, policy)
-        root = workplace / dataset_id(recipe).replace("/", "_") if stored else None
-        jobs.append(_Job(recipe=recipe, root=root, data_format=options.data_format))
-    return _Level(finished=finished, jobs=jobs)
-
-
-def _publish_level(output: pathlib.Path, level: _Level) -> None:
-    """Moves a level's new data sets to their place, with the level's returns."""
-    random_return, expert_return = level.returns()
-    for job in level.jobs:
-        if job.root is not None:
-            publish(
-                job.root / dataset_id(job.recipe),
-                output,
-                job.recipe,
-                random_return=random_return,
-                expert_return=expert_return,
+                f" random are these ends), got {list(noise)}"
             )
 
+    def conditions(self) -> dict[str, Any]:
+        """Returns minigrid's version."""
+        return {"minigrid": minigrid.__version__}
 
-def record(options: Options) -> None:
-    """Records what is not there yet, and prints a table of everything asked for.
-
-    Raises:
-        UsageError: If a data set of another recipe is in the way.
-        GatoError: If the bot does not solve a level; the others are recorded.
-    """
-    errors: list[GatoError] = []
-    with _workplace(options.output) as workplace:
-        levels = {
-            name: _plan_level(options, name, workplace) for name in options.levels
+    def describe(self, recipe: Recipe) -> Description:
+        """Returns the level's spaces, with the mission as text that can be stored."""
+        environment = self.make_environment(recipe.task)
+        spaces = environment.observation_space.spaces
+        mission = gymnasium.spaces.Text(
+            max_length=1024, min_length=0, charset=_MISSION_CHARACTERS
+        )
+        algorithms = {
+            "expert": "minigrid.utils.baby_ai_bot.BabyAIBot",
+            "noisy": f"BabyAIBot; random actions in fractions of {recipe.noise}",
+            "random": "uniformly random actions",
         }
-        jobs = [job for level in levels.values() for job in level.jobs]
-        outcomes = pool.run(
-            _play,
-            jobs,
-            workers=options.workers,
-            title="Recording BabyAI",
-            items="episodes",
-            expected=sum(job.recipe.episodes for job in jobs),
+        return Description(
+            environment=gymnasium.spec(recipe.task),
+            observation_space=gymnasium.spaces.Dict(
+                {
+                    "direction": spaces["direction"],
+                    "image": spaces["image"],
+                    "mission": mission,
+                }
+            ),
+            action_space=environment.action_space,
+            algorithm=algorithms[recipe.policy],
+            content="the grid in view, the direction and the mission",
+            requirements=[f"minigrid=={minigrid.__version__}"],
         )
-        for job, outcome in outcomes:
-            level = levels[job.recipe.level]
-            if isinstance(outcome, GatoError):
-                errors.append(outcome)
-                continue
-            level.played[job.recipe.policy] = outcome
-            if len(level.played) == len(level.jobs):
-                _publish_level(options.output, level)
-    recorded = [
-        (options.recipe(name, policy), result)
-        for name, level in levels.items()
-        if len(level.played) == len(level.jobs)
-        for policy, result in level.results().items()
-    ]
-    _show(options.output, recorded)
-    if errors:
-        raise GatoError("\n".join(map(str, errors)))
 
+    def make_environment(self, task: str) -> Any:
+        """Returns the bare environment: no wrapper counts steps or checks spaces."""
+        return gymnasium.make(task, disable_env_checker=True).unwrapped
 
-def _show(output: pathlib.Path, recorded: list[tuple[Recipe, Result]]) -> None:
-    table = rich.table.Table(
-        title=f"Minari data sets in {output}", box=rich.box.SIMPLE, pad_edge=False
-    )
-    table.add_column("babyai/", no_wrap=True)
-    for column in ("episodes", "solved", "return", "steps", "failed", "steps/s"):
-        table.add_column(column, justify="right")
-    for recipe, result in recorded:
-        speed = "ready"
-        if result.seconds:
-            speed = f"{result.steps / result.seconds:,.0f}"
-        table.add_row(
-            dataset_id(recipe).removeprefix("babyai/").removesuffix("-v0"),
-            f"{result.episodes:,}",
-            f"{result.solved / result.episodes:.0%}",
-            f"{result.mean_return:.3f}",
-            f"{result.steps:,}",
-            f"{result.failed_seeds:,}",
-            speed,
+    def roll_out(
+        self, environment: Any, recipe: Recipe, seed: int, attempt: int
+    ) -> Rollout:
+        """Plays one episode to its end.
+
+        Raises:
+            ExpertFailedError: If the bot does not know what to do.
+        """
+        # minigrid prints "Sampling rejected" while it looks for a solvable mission.
+        with contextlib.redirect_stdout(io.StringIO()):
+            observation, _ = environment.reset(seed=seed)
+        act = _actor(environment, recipe, seed, recipe.episode_noise(attempt))
+        observations, actions, outcomes = [observation], [], []
+        action: int | None = None
+        ended = False
+        while not ended:
+            action = act(action)
+            observation, reward, terminated, truncated, _ = environment.step(action)
+            observations.append(observation)
+            actions.append(action)
+            outcomes.append((float(reward), terminated, truncated))
+            ended = terminated or truncated
+        rewards, terminations, truncations = zip(*outcomes, strict=True)
+        # BabyAI pays once, at success, and the pay is positive.
+        success = np.cumsum([0.0, *rewards]) > 0
+        return Rollout(
+            seed=seed,
+            # Object, colour and state of the 7x7 cells in view.
+            observations={
+                "direction": np.array([o["direction"] for o in observations], np.int64),
+                "image": np.stack([o["image"] for o in observations]).astype(np.uint8),
+                "mission": [str(o["mission"]) for o in observations],
+            },
+            actions=np.array(actions, np.int64),
+            rewards=np.array(rewards, np.float64),
+            terminations=np.array(terminations, bool),
+            truncations=np.array(truncations, bool),
+            success=success[:, None],
         )
-    rich.console.Console().print(table)

@@ -11,28 +11,18 @@ import dataclasses
 import json
 import os
 import pathlib
-import string
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import gymnasium
 import minari
-import minigrid
 from minari import namespace as minari_namespace
 from minari.data_collector import EpisodeBuffer
 
-from gato.pipelines.recorders.rollouts import (
-    Recipe,
-    Rollout,
-    make_environment,
-    short_name,
-)
+from gato.pipelines.recorders.domain import Domain, Recipe, Rollout
 from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
 
-_NAMESPACE = "babyai"
-_MISSION_CHARACTERS = string.ascii_letters + string.digits + " ,.'-"
 # Episodes held in memory before they are written.
 _BATCH = 100
 
@@ -43,10 +33,10 @@ class Result:
 
     Attributes:
         episodes: Episodes recorded.
-        solved: How many achieved their mission.
+        solved: How many achieved their task.
         steps: Timesteps of all episodes.
         mean_return: Mean return of all episodes.
-        failed_seeds: Seeds the bot gave up on; others took their place.
+        failed_seeds: Seeds the expert gave up on; others took their place.
         seconds: How long it took; 0 for one that was there already.
     """
 
@@ -60,36 +50,28 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A finished data set: its result, and the level's returns it was stored with."""
+    """A finished data set: its result, and the task's returns it was stored with."""
 
     result: Result
     random_return: float
     expert_return: float
 
 
-def dataset_id(recipe: Recipe) -> str:
-    """Returns the Minari id, such as `babyai/GoToLocal/expert-v0`."""
-    return f"{_NAMESPACE}/{short_name(recipe.level)}/{recipe.policy}-v0"
-
-
-def _described(recipe: Recipe, data_format: str) -> dict[str, Any]:
+def _described(domain: Domain, recipe: Recipe, data_format: str) -> dict[str, Any]:
     """Returns what a data set says of its recipe, as JSON gives it back."""
-    content = dataclasses.asdict(recipe) | {
-        "data_format": data_format,
-        "minigrid": minigrid.__version__,
-    }
-    return json.loads(json.dumps(content))
+    content = dataclasses.asdict(recipe) | domain.conditions()
+    return json.loads(json.dumps(content | {"data_format": data_format}))
 
 
 def read_finished(
-    output: pathlib.Path, recipe: Recipe, data_format: str
+    output: pathlib.Path, domain: Domain, recipe: Recipe, data_format: str
 ) -> Finished | None:
     """Returns what is known of a finished data set, or None if it is not there.
 
     Raises:
         UsageError: If one is there that was made by another recipe.
     """
-    folder = output / dataset_id(recipe)
+    folder = output / domain.dataset_id(recipe)
     if not folder.exists():
         return None
     try:
@@ -107,7 +89,7 @@ def read_finished(
             " data/metadata.json, this one does not. Give another --output, or remove"
             " the folder."
         ) from error
-    wanted = _described(recipe, data_format)
+    wanted = _described(domain, recipe, data_format)
     different = [k for k, v in wanted.items() if found["recipe"].get(k) != v]
     if different:
         key = different[0]
@@ -142,11 +124,7 @@ def _minari_root(root: pathlib.Path) -> Iterator[None]:
 def _buffer(rollout: Rollout) -> EpisodeBuffer:
     return EpisodeBuffer(
         seed=rollout.seed,
-        observations={
-            "direction": rollout.direction,
-            "image": rollout.image,
-            "mission": rollout.mission,
-        },
+        observations=rollout.observations,
         # Minari types these as lists and writes arrays as well, at a tenth of the time.
         actions=rollout.actions,  # type: ignore[arg-type]
         rewards=rollout.rewards,  # type: ignore[arg-type]
@@ -157,32 +135,21 @@ def _buffer(rollout: Rollout) -> EpisodeBuffer:
     )
 
 
-def _observation_space(environment: Any) -> gymnasium.spaces.Dict:
-    """Returns the environment's space with the mission as text that can be stored."""
-    spaces = environment.observation_space.spaces
-    mission = gymnasium.spaces.Text(
-        max_length=1024, min_length=0, charset=_MISSION_CHARACTERS
-    )
-    return gymnasium.spaces.Dict(
-        {
-            "direction": spaces["direction"],
-            "image": spaces["image"],
-            "mission": mission,
-        }
-    )
-
-
 class MinariWriter:
     """Writes the rollouts of one recipe under a root of its own.
 
     Args:
         root: An empty folder, on the file system of the final place.
+        domain: What the recipe's task belongs to.
         recipe: Who acts where.
         data_format: hdf5 or arrow.
     """
 
-    def __init__(self, root: pathlib.Path, recipe: Recipe, data_format: str) -> None:
+    def __init__(
+        self, root: pathlib.Path, domain: Domain, recipe: Recipe, data_format: str
+    ) -> None:
         self._root = root
+        self._domain = domain
         self._recipe = recipe
         self._format = data_format
         self._dataset: minari.MinariDataset | None = None
@@ -191,7 +158,7 @@ class MinariWriter:
     @property
     def folder(self) -> pathlib.Path:
         """Where the data set is until it is published."""
-        return self._root / dataset_id(self._recipe)
+        return self._root / self._domain.dataset_id(self._recipe)
 
     def add(self, rollout: Rollout) -> None:
         """Takes one episode; writes when a batch is full."""
@@ -203,11 +170,11 @@ class MinariWriter:
         """Writes what is left, and the recipe and its result."""
         self._flush()
         if self._dataset is None:
-            raise GatoError(f"{dataset_id(self._recipe)}: no episode was recorded")
+            raise GatoError(f"{self.folder}: no episode was recorded")
         content = dataclasses.asdict(result)
         # Of a run, not of the data: the same command writes the same metadata.
         del content["seconds"]
-        recipe = _described(self._recipe, self._format)
+        recipe = _described(self._domain, self._recipe, self._format)
         self._dataset.storage.update_metadata(
             {"recorder": {"recipe": recipe, "result": content}}
         )
@@ -221,27 +188,21 @@ class MinariWriter:
 
     def _create(self, episodes: list[EpisodeBuffer]) -> minari.MinariDataset:
         recipe = self._recipe
-        environment = make_environment(recipe.level)
-        algorithms = {
-            "expert": "minigrid.utils.baby_ai_bot.BabyAIBot",
-            "noisy": f"BabyAIBot; random actions in fractions of {recipe.noise}",
-            "random": "uniformly random actions",
-        }
+        described = self._domain.describe(recipe)
         with _minari_root(self._root):
             return minari.create_dataset_from_buffers(
-                dataset_id(recipe),
+                self._domain.dataset_id(recipe),
                 episodes,
-                env=gymnasium.spec(recipe.level),
-                eval_env=gymnasium.spec(recipe.level),
-                algorithm_name=algorithms[recipe.policy],
-                action_space=environment.action_space,
-                observation_space=_observation_space(environment),
+                env=described.environment,
+                eval_env=described.environment,
+                algorithm_name=described.algorithm,
+                action_space=described.action_space,
+                observation_space=described.observation_space,
                 description=(
-                    f"{recipe.level}, {recipe.policy} policy; the grid in view, the"
-                    " direction and the mission."
+                    f"{recipe.task}, {recipe.policy} policy; {described.content}."
                 ),
                 data_format=self._format,
-                requirements=[f"minigrid=={minigrid.__version__}"],
+                requirements=described.requirements,
                 jpeg_encoding=False,
             )
 
@@ -249,12 +210,13 @@ class MinariWriter:
 def publish(
     folder: pathlib.Path,
     output: pathlib.Path,
+    domain: Domain,
     recipe: Recipe,
     *,
     random_return: float,
     expert_return: float,
 ) -> None:
-    """Stores the level's returns in a written data set and moves it to its place."""
+    """Stores the task's returns in a written data set and moves it to its place."""
     path = folder / "data" / "metadata.json"
     metadata = json.loads(path.read_bytes())
     metadata |= {
@@ -263,7 +225,7 @@ def publish(
         "num_episodes_average_score": recipe.episodes,
     }
     path.write_text(json.dumps(metadata), encoding="utf-8")
-    final = output / dataset_id(recipe)
+    final = output / domain.dataset_id(recipe)
     final.parent.mkdir(parents=True, exist_ok=True)
     for namespace in (final.parent, final.parent.parent):
         # With these, `MINARI_DATASETS_PATH=<output> minari list local` finds them.

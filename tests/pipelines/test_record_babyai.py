@@ -1,6 +1,5 @@
 """Recorded BabyAI episodes, read back with Minari's own library and replayed."""
 
-import contextlib
 import fcntl
 import json
 import os
@@ -8,7 +7,6 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import gymnasium
 import minari
@@ -16,9 +14,11 @@ import numpy as np
 import psutil
 import pytest
 import recorder_jobs
+from recordings import assert_same_episodes, changes, load, minari_root, seeds
 
 from gato.pipelines import record
-from gato.pipelines.recorders import babyai, pool, rollouts
+from gato.pipelines.recorders import domain, pool, recording
+from gato.pipelines.recorders.babyai import BabyAI
 from gato.schemas.errors import GatoError
 
 GOTO, PICKUP = "BabyAI-GoToRedBall-v0", "BabyAI-PickupLoc-v0"
@@ -28,29 +28,6 @@ EPISODES = 4
 def _command(output: pathlib.Path, *more: str) -> list[str]:
     levels = ("--levels", f"{GOTO},{PICKUP}", "--episodes", str(EPISODES))
     return ["babyai", "--output", str(output), *levels, "--seed", "7", *more]
-
-
-@contextlib.contextmanager
-def _root(folder: pathlib.Path) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(folder))
-        yield
-
-
-def _load(folder: pathlib.Path, dataset_id: str) -> minari.MinariDataset:
-    with _root(folder):
-        return minari.load_dataset(dataset_id)
-
-
-def _same_episodes(one: minari.MinariDataset, two: minari.MinariDataset) -> None:
-    assert one.total_episodes == two.total_episodes
-    for a, b in zip(one.iterate_episodes(), two.iterate_episodes(), strict=True):
-        assert list(a.observations["mission"]) == list(b.observations["mission"])
-        for key in ("image", "direction"):
-            np.testing.assert_array_equal(a.observations[key], b.observations[key])
-        for name in ("actions", "rewards", "terminations", "truncations"):
-            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-        np.testing.assert_array_equal(a.infos["success"], b.infos["success"])
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +47,7 @@ IDS = [
 def test_minari_lists_the_data_sets_that_were_asked_for(
     recorded: pathlib.Path,
 ) -> None:
-    with _root(recorded):
+    with minari_root(recorded):
         assert sorted(minari.list_local_datasets()) == sorted(IDS)
 
 
@@ -78,7 +55,7 @@ def test_minari_lists_the_data_sets_that_were_asked_for(
 def test_stored_actions_replay_to_the_stored_observations(
     recorded: pathlib.Path, dataset_id: str
 ) -> None:
-    dataset = _load(recorded, dataset_id)
+    dataset = load(recorded, dataset_id)
     assert dataset.total_episodes == EPISODES
     assert dataset.env_spec is not None
     environment = gymnasium.make(dataset.env_spec)
@@ -113,7 +90,7 @@ def test_metadata_names_the_task_and_the_levels_returns(
 ) -> None:
     means = {}
     for policy in ("expert", "random"):
-        dataset = _load(recorded, f"babyai/GoToRedBall/{policy}-v0")
+        dataset = load(recorded, f"babyai/GoToRedBall/{policy}-v0")
         means[policy] = np.mean([e.rewards.sum() for e in dataset.iterate_episodes()])
     for policy in ("expert", "noisy", "random"):
         path = recorded / f"babyai/GoToRedBall/{policy}-v0/data/metadata.json"
@@ -128,23 +105,21 @@ def test_seeds_are_unique_and_below_the_first_evaluation_seed(
     recorded: pathlib.Path,
 ) -> None:
     for level in ("GoToRedBall", "PickupLoc"):
-        seeds = [
-            about["seed"]
+        drawn = [
+            seed
             for policy in ("expert", "noisy", "random")
-            for about in _load(
-                recorded, f"babyai/{level}/{policy}-v0"
-            ).storage.get_episode_metadata(range(EPISODES))
+            for seed in seeds(recorded, f"babyai/{level}/{policy}-v0")
         ]
-        assert len(set(seeds)) == 3 * EPISODES
-        assert min(seeds) >= 0
-        assert max(seeds) < 2**30
+        assert len(set(drawn)) == 3 * EPISODES
+        assert min(drawn) >= 0
+        assert max(drawn) < 2**30
 
 
 def test_many_seeds_never_repeat_nor_leave_their_range() -> None:
     drawn = []
-    for policy in rollouts.POLICIES:
-        recipe = rollouts.Recipe(level=GOTO, policy=policy, episodes=1, noise=(0.5,))
-        stream = rollouts.seeds(recipe)
+    for policy in domain.POLICIES:
+        recipe = domain.Recipe(task=GOTO, policy=policy, episodes=1, noise=(0.5,))
+        stream = domain.seeds(recipe)
         drawn += [next(stream) for _ in range(20_000)]
     assert len(set(drawn)) == len(drawn)
     assert min(drawn) >= 0
@@ -156,7 +131,7 @@ def test_two_workers_record_the_same_data(
 ) -> None:
     assert record.main(_command(tmp_path, "--workers", "2")) == 0
     for dataset_id in IDS:
-        _same_episodes(_load(recorded, dataset_id), _load(tmp_path, dataset_id))
+        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
 
 
 def test_a_relative_output(
@@ -168,20 +143,20 @@ def test_a_relative_output(
     assert (tmp_path / "raw/babyai/GoToRedBall/random-v0/data/main_data.hdf5").exists()
 
 
-def test_arrow_holds_the_same_episodes(
+def test_arrow_holds_theassert_same_episodes(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     arguments = _command(tmp_path, "--data_format", "arrow", "--policies", "noisy")
     assert record.main(arguments) == 0
     for dataset_id in IDS[1::3]:
-        arrow = _load(tmp_path, dataset_id)
+        arrow = load(tmp_path, dataset_id)
         assert (arrow.storage.data_path / "0" / "part-0.arrow").exists()
-        _same_episodes(_load(recorded, dataset_id), arrow)
+        assert_same_episodes(load(recorded, dataset_id), arrow)
         # The expert and the random policy were played for their returns alone.
         for key in ("ref_min_score", "ref_max_score"):
-            one = _load(recorded, dataset_id).storage.metadata[key]
+            one = load(recorded, dataset_id).storage.metadata[key]
             assert arrow.storage.metadata[key] == one
-    with _root(tmp_path):
+    with minari_root(tmp_path):
         assert sorted(minari.list_local_datasets()) == sorted(IDS[1::3])
 
 
@@ -191,7 +166,7 @@ def test_another_seed_records_other_episodes(
     arguments = _command(tmp_path, "--policies", "expert", "--seed", "8")
     assert record.main(arguments) == 0
     one, two = (
-        next(iter(_load(folder, IDS[0]).iterate_episodes()))
+        next(iter(load(folder, IDS[0]).iterate_episodes()))
         for folder in (recorded, tmp_path)
     )
     assert not np.array_equal(one.observations["image"], two.observations["image"])
@@ -199,30 +174,24 @@ def test_another_seed_records_other_episodes(
 
 def test_noise_changes_what_the_expert_does() -> None:
     level = "BabyAI-GoToRedBallNoDists-v0"  # No boxes: the bot gives up on open ones.
-    environment = rollouts.make_environment(level)
+    babyai = BabyAI()
+    environment = babyai.make_environment(level)
     recipes = [
-        rollouts.Recipe(level=level, policy=policy, episodes=1, noise=(0.5,))
+        domain.Recipe(task=level, policy=policy, episodes=1, noise=(0.5,))
         for policy in ("expert", "noisy")
     ]
     differing = 0
     for seed in range(8):
-        played = [rollouts.roll_out(environment, r, seed, 0) for r in recipes]
-        np.testing.assert_array_equal(played[0].image[0], played[1].image[0])
+        played = [babyai.roll_out(environment, r, seed, 0) for r in recipes]
+        first = [p.observations["image"][0] for p in played]
+        np.testing.assert_array_equal(first[0], first[1])
         differing += not np.array_equal(played[0].actions, played[1].actions)
     assert differing >= 6
 
 
 def test_noisy_episodes_take_the_fractions_in_turn() -> None:
-    recipe = rollouts.Recipe(level=GOTO, policy="noisy", episodes=1, noise=(0.1, 0.3))
+    recipe = domain.Recipe(task=GOTO, policy="noisy", episodes=1, noise=(0.1, 0.3))
     assert [recipe.episode_noise(i) for i in range(4)] == [0.1, 0.3, 0.1, 0.3]
-
-
-def _changes(folder: pathlib.Path) -> dict[str, int]:
-    return {
-        str(path.relative_to(folder)): path.stat().st_mtime_ns
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_the_same_command_redoes_only_what_is_missing(
@@ -230,19 +199,19 @@ def test_the_same_command_redoes_only_what_is_missing(
 ) -> None:
     arguments = _command(tmp_path, "--policies", "expert,noisy")
     assert record.main(arguments) == 0
-    before = _changes(tmp_path)
+    before = changes(tmp_path)
     # As after a kill: one data set never came to its place, its parts lie about.
     (tmp_path / ".recording").mkdir()
     (tmp_path / IDS[1]).rename(tmp_path / ".recording" / "half")
     assert record.main(arguments) == 0
-    after = _changes(tmp_path)
+    after = changes(tmp_path)
     assert set(after) == set(before)
     redone = {
         name.rsplit("/data/")[0] for name in before if before[name] != after[name]
     }
     assert redone == {IDS[1]}
-    _same_episodes(_load(recorded, IDS[1]), _load(tmp_path, IDS[1]))
-    metadata = [_load(f, IDS[1]).storage.metadata for f in (recorded, tmp_path)]
+    assert_same_episodes(load(recorded, IDS[1]), load(tmp_path, IDS[1]))
+    metadata = [load(f, IDS[1]).storage.metadata for f in (recorded, tmp_path)]
     for key in ("ref_min_score", "ref_max_score"):
         assert metadata[0][key] == metadata[1][key]
 
@@ -277,18 +246,18 @@ def test_a_killed_recording_goes_on_to_the_same_data(
     assert not list(filter(_lives, workers)), "workers outlived their command"
     assert record.main(_command(tmp_path)) == 0
     for dataset_id in IDS:
-        _same_episodes(_load(recorded, dataset_id), _load(tmp_path, dataset_id))
+        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
     assert [path.name for path in tmp_path.iterdir()] == ["babyai"]
 
 
 def test_data_of_another_recipe_is_refused(
     recorded: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = _changes(recorded)
+    before = changes(recorded)
     assert record.main(_command(recorded, "--noise", "0.2")) == 2
     message = capsys.readouterr().err
     assert "noisy-v0 was recorded with noise [0.1, 0.3], now [0.2]" in message
-    assert _changes(recorded) == before
+    assert changes(recorded) == before
 
 
 def test_a_folder_without_a_recipe_is_refused(
@@ -350,22 +319,22 @@ def test_a_level_the_bot_cannot_solve_does_not_stop_the_others(
     levels = f"BabyAI-KeyInBox-v0,{GOTO}"
     arguments = _command(tmp_path, "--levels", levels, "--policies", "expert")
     assert record.main(arguments) == 1
-    assert "BabyAI-KeyInBox-v0, expert: the bot gave up on" in capsys.readouterr().err
-    with _root(tmp_path):
+    assert (
+        "BabyAI-KeyInBox-v0, expert: the expert gave up on" in capsys.readouterr().err
+    )
+    with minari_root(tmp_path):
         assert list(minari.list_local_datasets()) == [IDS[0]]
 
 
 def test_a_seed_whose_bot_plans_for_ever_is_replaced_and_counted() -> None:
-    recipe = rollouts.Recipe(
-        level="BabyAI-UnlockToUnlock-v0", policy="expert", episodes=2
-    )
-    results = list(rollouts.rollouts(recipe))
-    failures = [r for r in results if isinstance(r, rollouts.BotFailedError)]
+    recipe = domain.Recipe(task="BabyAI-UnlockToUnlock-v0", policy="expert", episodes=2)
+    results = list(BabyAI().rollouts(recipe))
+    failures = [r for r in results if isinstance(r, domain.ExpertFailedError)]
     assert failures
     assert {str(failure) for failure in failures} == {"the bot plans for ever"}
     assert len(results) - len(failures) == 2
-    job = babyai._Job(recipe=recipe, root=None, data_format="")
-    result = babyai._play(job, lambda: None)
+    job = recording._Job(domain=BabyAI(), recipe=recipe, root=None, data_format="")
+    result = recording._play(job, lambda: None)
     assert result.failed_seeds == len(failures)
 
 

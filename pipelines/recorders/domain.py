@@ -1,0 +1,209 @@
+"""What decides a recorded data set, and what a family of environments has to offer.
+
+Everything random follows from the recipe and the number of the episode, so the same
+command records the same data whatever the number of workers.
+"""
+
+import abc
+import dataclasses
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from gato.schemas.errors import GatoError, UsageError
+from gato.schemas.hashing import keyed_hash
+
+Policy = Literal["expert", "noisy", "random"]
+POLICIES: tuple[Policy, ...] = ("expert", "noisy", "random")
+# Evaluation draws its seeds from here on, so no evaluated episode was ever recorded.
+FIRST_EVALUATION_SEED = 1 << 30
+
+
+class ExpertFailedError(Exception):
+    """The expert gave up on an episode; another seed is tried."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What decides a data set's content.
+
+    Attributes:
+        task: A name that the domain knows.
+        policy: Who acts.
+        episodes: How many episodes.
+        seed: The command's seed.
+        noise: Strengths of the noisy policy's noise; episodes take them in turn.
+    """
+
+    task: str
+    policy: Policy
+    episodes: int
+    seed: int = 0
+    noise: tuple[float, ...] = ()
+
+    def episode_noise(self, attempt: int) -> float:
+        """Returns the strength of the noise on one episode's actions."""
+        return self.noise[attempt % len(self.noise)] if self.policy == "noisy" else 0.0
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """Returns what draws the random part of one episode's actions."""
+        return np.random.default_rng(
+            keyed_hash(self.seed, "action", self.task, self.policy, seed)
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One episode of T steps, with the last observation, as Minari stores it.
+
+    Attributes:
+        seed: What the environment was reset with.
+        observations: [T+1, ...], or these by key; T+1 texts are a list.
+        actions: [T, ...].
+        rewards: float64 [T].
+        terminations: bool [T].
+        truncations: bool [T].
+        success: bool [T+1, 1]; whether the task was achieved by then.
+    """
+
+    seed: int
+    observations: NDArray[Any] | dict[str, NDArray[Any] | list[str]]
+    actions: NDArray[Any]
+    rewards: NDArray[np.float64]
+    terminations: NDArray[np.bool_]
+    truncations: NDArray[np.bool_]
+    success: NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a data set says of itself.
+
+    Attributes:
+        environment: Rebuilds the environment; its id is the task's name in a build.
+        observation_space: Holds every stored observation.
+        action_space: Holds every stored action.
+        algorithm: Who acts.
+        content: What an observation is.
+        requirements: The packages that rebuild the environment, as pip takes them.
+    """
+
+    environment: gymnasium.envs.registration.EnvSpec
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+    algorithm: str
+    content: str
+    requirements: list[str]
+
+
+def seeds(recipe: Recipe) -> Iterator[int]:
+    """Yields the seeds to try, each once: [0, 2**30), disjoint between policies."""
+    used = set()
+    draw = 0
+    while True:
+        number = keyed_hash(recipe.seed, "episode", recipe.task, recipe.policy, draw)
+        draw += 1
+        # The low bits say the policy, so that no two policies see the same episode.
+        seed = number % (FIRST_EVALUATION_SEED // 4) * 4 + POLICIES.index(recipe.policy)
+        if seed not in used:
+            used.add(seed)
+            yield seed
+
+
+class Domain(abc.ABC):
+    """A family of environments that is recorded alike; worker processes get a copy.
+
+    Attributes:
+        namespace: The first part of its data sets' ids.
+        title: Its name for people.
+        option: The command's option that names tasks.
+    """
+
+    namespace: ClassVar[str]
+    title: ClassVar[str]
+    option: ClassVar[str]
+
+    @abc.abstractmethod
+    def tasks(self) -> list[str]:
+        """Returns the names of all tasks, sorted."""
+
+    @abc.abstractmethod
+    def short_name(self, task: str) -> str:
+        """Returns a task's name in data set ids."""
+
+    @abc.abstractmethod
+    def check_noise(self, noise: Sequence[float]) -> None:
+        """Raises a UsageError if these are no strengths of noise."""
+
+    @abc.abstractmethod
+    def conditions(self) -> dict[str, Any]:
+        """Returns what decides the data beside the recipe: versions and settings."""
+
+    @abc.abstractmethod
+    def describe(self, recipe: Recipe) -> Description:
+        """Returns what a recipe's data set says of itself."""
+
+    @abc.abstractmethod
+    def make_environment(self, task: str) -> Any:
+        """Returns an environment that plays a task's episodes one after the other."""
+
+    @abc.abstractmethod
+    def roll_out(
+        self, environment: Any, recipe: Recipe, seed: int, attempt: int
+    ) -> Rollout:
+        """Plays one episode to its end; what came before it does not show in it.
+
+        Args:
+            environment: From `make_environment(recipe.task)`.
+            recipe: Who acts.
+            seed: The episode's seed.
+            attempt: How many seeds were tried before; chooses the noise.
+
+        Raises:
+            ExpertFailedError: If the expert does not know what to do.
+        """
+
+    def dataset_id(self, recipe: Recipe) -> str:
+        """Returns the Minari id, such as `babyai/GoToLocal/expert-v0`."""
+        return f"{self.namespace}/{self.short_name(recipe.task)}/{recipe.policy}-v0"
+
+    def check_task(self, task: str) -> None:
+        """Raises a UsageError that names the nearest task if there is no such one."""
+        known = self.tasks()
+        if task not in known:
+            near = difflib.get_close_matches(task, known, n=1, cutoff=0.0)
+            raise UsageError(
+                f"--{self.option} takes names of {self.title} tasks, got {task!r}; did"
+                f" you mean {near[0]!r}? The installed release has {len(known)} of"
+                " them."
+            )
+
+    def rollouts(self, recipe: Recipe) -> Iterator[Rollout | ExpertFailedError]:
+        """Yields `recipe.episodes` rollouts, and each failure of the expert between.
+
+        Raises:
+            GatoError: If the expert fails on nearly every seed of the task.
+        """
+        environment = self.make_environment(recipe.task)
+        recorded = failed = 0
+        for attempt, seed in enumerate(seeds(recipe)):
+            if recorded == recipe.episodes:
+                return
+            try:
+                rollout = self.roll_out(environment, recipe, seed, attempt)
+            except ExpertFailedError as error:
+                failed += 1
+                if failed > 50 + 9 * recorded:
+                    raise GatoError(
+                        f"{recipe.task}, {recipe.policy}: the expert gave up on"
+                        f" {failed} of {recorded + failed} seeds (last: {error}). It"
+                        f" does not solve this task; leave it out of --{self.option}."
+                    ) from error
+                yield error
+                continue
+            recorded += 1
+            yield rollout

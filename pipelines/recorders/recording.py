@@ -1,0 +1,310 @@
+"""Records tasks as Minari data sets: what is missing, in parallel, with their returns.
+
+A task's expert and random returns are the means of its expert and its random episodes;
+where one of these is not asked for, it is played all the same and not stored.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import math
+import os
+import pathlib
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import rich.box
+import rich.console
+import rich.table
+
+from gato.pipelines.recorders import pool
+from gato.pipelines.recorders.domain import (
+    POLICIES,
+    Domain,
+    ExpertFailedError,
+    Policy,
+    Recipe,
+)
+from gato.pipelines.recorders.minari_writer import (
+    Finished,
+    MinariWriter,
+    Result,
+    publish,
+    read_finished,
+)
+from gato.schemas.errors import GatoError, UsageError
+
+_WORKPLACE = ".recording"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to record.
+
+    Attributes:
+        output: The folder of all Minari data sets (`MINARI_DATASETS_PATH`).
+        domain: What the tasks belong to.
+        tasks: Names that the domain knows.
+        policies: Who acts.
+        episodes: How many episodes a task and policy.
+        noise: Strengths of the noisy policy's noise; its episodes take them in turn.
+        seed: Decides every episode.
+        data_format: hdf5 or arrow.
+        workers: How many processes.
+    """
+
+    output: pathlib.Path
+    domain: Domain
+    tasks: tuple[str, ...]
+    policies: tuple[Policy, ...] = POLICIES
+    episodes: int = 100
+    noise: tuple[float, ...] = (0.1, 0.3)
+    seed: int = 0
+    data_format: str = "hdf5"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            self.domain.check_task(task)
+        named = ((self.domain.option, self.tasks), ("policies", self.policies))
+        for name, values in named:
+            if not values or len(set(values)) < len(values):
+                raise UsageError(
+                    f"--{name} takes names, each once, got {','.join(values)!r}"
+                )
+        for policy in self.policies:
+            if policy not in POLICIES:
+                raise UsageError(
+                    f"--policies are {', '.join(POLICIES)}, got {policy!r}"
+                )
+        self.domain.check_noise(self.noise)
+        for name in ("episodes", "workers"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} is at least 1, got {getattr(self, name)}")
+        if not 0 <= self.seed < 1 << 64:
+            raise UsageError(f"--seed is in [0, 2**64), got {self.seed}")
+
+    def recipe(self, task: str, policy: Policy) -> Recipe:
+        """Returns what decides one data set."""
+        noise = self.noise if policy == "noisy" else ()
+        return Recipe(
+            task=task,
+            policy=policy,
+            episodes=self.episodes,
+            seed=self.seed,
+            noise=noise,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One recipe to play; `root` is where to write it, or None for its returns only."""
+
+    domain: Domain
+    recipe: Recipe
+    root: pathlib.Path | None
+    data_format: str
+
+
+def _play(job: _Job, advance: Callable[[], None]) -> Result:
+    """Plays a recipe's episodes, writing them if the job says where."""
+    began = time.monotonic()
+    writer = None
+    if job.root is not None:
+        writer = MinariWriter(job.root, job.domain, job.recipe, job.data_format)
+    returns: list[float] = []
+    solved = steps = failed = 0
+    for rollout in job.domain.rollouts(job.recipe):
+        if isinstance(rollout, ExpertFailedError):
+            failed += 1
+            continue
+        if writer is not None:
+            writer.add(rollout)
+        returns.append(float(rollout.rewards.sum()))
+        solved += bool(rollout.success[-1, 0])
+        steps += len(rollout.actions)
+        advance()
+    result = Result(
+        episodes=len(returns),
+        solved=solved,
+        steps=steps,
+        mean_return=math.fsum(returns) / len(returns),
+        failed_seeds=failed,
+        seconds=time.monotonic() - began,
+    )
+    if writer is not None:
+        writer.close(result)
+    return result
+
+
+@contextlib.contextmanager
+def _workplace(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Makes the folder of unfinished data sets, and removes it with what is left.
+
+    Minari does not see hidden folders. What a killed run left is removed first; a lock
+    keeps a second recorder from doing so to one that runs.
+    """
+    # Minari joins a relative root twice.
+    workplace = (output / _WORKPLACE).absolute()
+    workplace.mkdir(parents=True, exist_ok=True)
+    handle = os.open(workplace, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{output}: another gato-record is writing here; wait for it or give"
+                " another --output."
+            ) from error
+        for left in workplace.iterdir():
+            shutil.rmtree(left)
+        # A name of its own: a worker of a killed run may still be writing.
+        attempt = workplace / uuid.uuid4().hex
+        attempt.mkdir()
+        yield attempt
+        shutil.rmtree(workplace)
+    finally:
+        os.close(handle)
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Task:
+    """A task's recording: what is there, what is to be played, and what came of it."""
+
+    finished: dict[Policy, Finished]
+    jobs: list[_Job]
+    played: dict[Policy, Result] = dataclasses.field(default_factory=dict)
+
+    def results(self) -> dict[Policy, Result]:
+        """Returns the result of each stored data set."""
+        stored = {job.recipe.policy for job in self.jobs if job.root is not None}
+        results: dict[Policy, Result] = {
+            policy: found.result for policy, found in self.finished.items()
+        }
+        results.update((p, r) for p, r in self.played.items() if p in stored)
+        return results
+
+    def returns(self) -> tuple[float, float]:
+        """Returns the random and the expert policy's mean return."""
+        for known in self.finished.values():
+            return known.random_return, known.expert_return
+        return self.played["random"].mean_return, self.played["expert"].mean_return
+
+
+def _plan_task(options: Options, task: str, workplace: pathlib.Path) -> _Task:
+    """Looks for what is there of a task, and says what has to be played.
+
+    Raises:
+        UsageError: If a data set of another recipe is in the way.
+    """
+    finished: dict[Policy, Finished] = {}
+    for policy in options.policies:
+        found = read_finished(
+            options.output,
+            options.domain,
+            options.recipe(task, policy),
+            options.data_format,
+        )
+        if found is not None:
+            finished[policy] = found
+    missing = set(options.policies) - set(finished)
+    jobs = []
+    for policy in POLICIES:
+        stored = policy in missing
+        reference = missing and not finished and policy != "noisy"
+        if not stored and not reference:
+            continue
+        recipe = options.recipe(task, policy)
+        name = options.domain.dataset_id(recipe).replace("/", "_")
+        jobs.append(
+            _Job(
+                domain=options.domain,
+                recipe=recipe,
+                root=workplace / name if stored else None,
+                data_format=options.data_format,
+            )
+        )
+    return _Task(finished=finished, jobs=jobs)
+
+
+def _publish_task(output: pathlib.Path, task: _Task) -> None:
+    """Moves a task's new data sets to their place, with the task's returns."""
+    random_return, expert_return = task.returns()
+    for job in task.jobs:
+        if job.root is not None:
+            publish(
+                job.root / job.domain.dataset_id(job.recipe),
+                output,
+                job.domain,
+                job.recipe,
+                random_return=random_return,
+                expert_return=expert_return,
+            )
+
+
+def record(options: Options) -> None:
+    """Records what is not there yet, and prints a table of everything asked for.
+
+    Raises:
+        UsageError: If a data set of another recipe is in the way.
+        GatoError: If the expert does not solve a task; the others are recorded.
+    """
+    errors: list[GatoError] = []
+    with _workplace(options.output) as workplace:
+        tasks = {name: _plan_task(options, name, workplace) for name in options.tasks}
+        jobs = [job for task in tasks.values() for job in task.jobs]
+        outcomes = pool.run(
+            _play,
+            jobs,
+            workers=options.workers,
+            title=f"Recording {options.domain.title}",
+            items="episodes",
+            expected=sum(job.recipe.episodes for job in jobs),
+        )
+        for job, outcome in outcomes:
+            task = tasks[job.recipe.task]
+            if isinstance(outcome, GatoError):
+                errors.append(outcome)
+                continue
+            task.played[job.recipe.policy] = outcome
+            if len(task.played) == len(task.jobs):
+                _publish_task(options.output, task)
+    recorded = [
+        (options.recipe(name, policy), result)
+        for name, task in tasks.items()
+        if len(task.played) == len(task.jobs)
+        for policy, result in task.results().items()
+    ]
+    _show(options, recorded)
+    if errors:
+        raise GatoError("\n".join(map(str, errors)))
+
+
+def _show(options: Options, recorded: list[tuple[Recipe, Result]]) -> None:
+    domain = options.domain
+    table = rich.table.Table(
+        title=f"Minari data sets in {options.output}",
+        box=rich.box.SIMPLE,
+        pad_edge=False,
+    )
+    table.add_column(f"{domain.namespace}/", no_wrap=True)
+    for column in ("episodes", "solved", "return", "steps", "failed", "steps/s"):
+        table.add_column(column, justify="right")
+    for recipe, result in recorded:
+        speed = "ready"
+        if result.seconds:
+            speed = f"{result.steps / result.seconds:,.0f}"
+        table.add_row(
+            domain.dataset_id(recipe)
+            .removeprefix(f"{domain.namespace}/")
+            .removesuffix("-v0"),
+            f"{result.episodes:,}",
+            f"{result.solved / result.episodes:.0%}",
+            f"{result.mean_return:.3f}",
+            f"{result.steps:,}",
+            f"{result.failed_seeds:,}",
+            speed,
+        )
+    rich.console.Console().print(table)

@@ -1,0 +1,62 @@
+"""Reads recorded Minari data sets back with Minari's own library, and compares them."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import minari
+import numpy as np
+import pytest
+
+
+@contextlib.contextmanager
+def minari_root(folder: pathlib.Path) -> Iterator[None]:
+    """Points Minari at a folder of data sets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder))
+        yield
+
+
+def load(folder: pathlib.Path, dataset_id: str) -> minari.MinariDataset:
+    """Returns a recorded data set."""
+    with minari_root(folder):
+        return minari.load_dataset(dataset_id)
+
+
+def seeds(folder: pathlib.Path, dataset_id: str) -> list[int]:
+    """Returns the seeds of a data set's episodes."""
+    dataset = load(folder, dataset_id)
+    about = dataset.storage.get_episode_metadata(range(dataset.total_episodes))
+    return [int(episode["seed"]) for episode in about]
+
+
+def _assert_equal(one: Any, two: Any) -> None:
+    if isinstance(one, dict):
+        assert set(one) == set(two)
+        for key in one:
+            _assert_equal(one[key], two[key])
+    elif isinstance(one, list):
+        assert one == list(two)
+    else:
+        assert one.dtype == two.dtype
+        np.testing.assert_array_equal(one, two)
+
+
+def assert_same_episodes(one: minari.MinariDataset, two: minari.MinariDataset) -> None:
+    """Compares all that is stored of two data sets' episodes."""
+    assert one.total_episodes == two.total_episodes
+    for a, b in zip(one.iterate_episodes(), two.iterate_episodes(), strict=True):
+        _assert_equal(a.observations, b.observations)
+        for name in ("actions", "rewards", "terminations", "truncations"):
+            _assert_equal(getattr(a, name), getattr(b, name))
+        _assert_equal(a.infos["success"], b.infos["success"])
+
+
+def changes(folder: pathlib.Path) -> dict[str, int]:
+    """Returns each file with when it was last written, in ns."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
