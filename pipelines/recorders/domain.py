@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from gato.schemas.errors import GatoError, UsageError
@@ -92,7 +93,7 @@ class Description:
         requirements: The packages that rebuild the environment, as pip takes them.
     """
 
-    environment: gymnasium.envs.registration.EnvSpec
+    environment: EnvSpec
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
     algorithm: str

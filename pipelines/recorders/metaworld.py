@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
 from metaworld.policies import ENV_POLICY_MAP
 from numpy.typing import NDArray
@@ -42,13 +43,13 @@ class SeededTask(gymnasium.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(self, task: str) -> None:
-        environment = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{task}-goal-observable"](
-            seed=0
-        )
+        made: Any = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{task}-goal-observable"]
+        environment = made(seed=0)
         # Made, it keeps one goal; now each reset draws another from the seed.
         environment._freeze_rand_vec = False
         environment.seeded_rand_vec = True
         super().__init__(environment)
+        self._seed = environment.seed
         # Its own space leaves out where the hand rests at reset, and the goal.
         self.observation_space = gymnasium.spaces.Box(
             -np.inf, np.inf, (39,), np.float64
@@ -59,7 +60,7 @@ class SeededTask(gymnasium.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; without a seed the last one's numbers go on."""
         if seed is not None:
-            self.unwrapped.seed(seed)  # type: ignore[attr-defined]
+            self._seed(seed)
         return self.env.reset(options=options)
 
 
@@ -134,7 +135,7 @@ class MetaWorld(Domain):
             "random": "uniformly random actions",
         }
         return Description(
-            environment=gymnasium.envs.registration.EnvSpec(
+            environment=EnvSpec(
                 id=f"{self.namespace}/{recipe.task}",
                 entry_point=f"{SeededTask.__module__}:{SeededTask.__name__}",
                 kwargs={"task": recipe.task},

@@ -124,8 +124,8 @@ def _minari_root(root: pathlib.Path) -> Iterator[None]:
 def _buffer(rollout: Rollout) -> EpisodeBuffer:
     return EpisodeBuffer(
         seed=rollout.seed,
-        observations=rollout.observations,
         # Minari types these as lists and writes arrays as well, at a tenth of the time.
+        observations=rollout.observations,  # type: ignore[arg-type]
         actions=rollout.actions,  # type: ignore[arg-type]
         rewards=rollout.rewards,  # type: ignore[arg-type]
         terminations=rollout.terminations,  # type: ignore[arg-type]
