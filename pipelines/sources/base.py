@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, Episode, Unreadable
+from gato.schemas.errors import QuarantineError
 
 # A partition is a file, or a range of at most this many bytes where the format can
 # seek; never dependent on the number of workers.
@@ -37,6 +38,47 @@ class Partition:
     first_number: int = 0
     num_bytes: int = 0
     num_items: int | None = None
+
+
+def item_ranges(
+    path: str, relative_path: str, num_items: int, num_bytes: int, most_items: int
+) -> list[Partition]:
+    """Splits a path whose items are counted into ranges of so many.
+
+    Args:
+        path: The full path.
+        relative_path: What ids begin with.
+        num_items: Items of the path.
+        num_bytes: Raw bytes of the path, shared by the ranges.
+        most_items: Items of a range.
+    """
+    starts = range(0, num_items, most_items)
+    return [
+        Partition(
+            path=path,
+            relative_path=relative_path,
+            start=start,
+            stop=min(start + most_items, num_items),
+            first_number=start,
+            num_bytes=num_bytes * min(start + most_items, num_items) // num_items
+            - num_bytes * start // num_items,
+            num_items=min(most_items, num_items - start),
+        )
+        for start in starts
+    ] or [Partition(path=path, relative_path=relative_path, num_bytes=num_bytes)]
+
+
+def unreadable(
+    partition: Partition, item_id: str | None, number: int, error: QuarantineError
+) -> Unreadable:
+    """Returns the verdict on an item, or on all (without id) that a partition holds."""
+    return Unreadable(
+        source=partition.path,
+        item_id=item_id,
+        number=number,
+        reason=error.reason,
+        detail=error.detail,
+    )
 
 
 class Source(Protocol):

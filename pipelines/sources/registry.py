@@ -1,14 +1,18 @@
 """Which reader reads which format: one line a format."""
 
 from gato.pipelines.sources.base import Source
+from gato.pipelines.sources.coco import CocoSource
 from gato.pipelines.sources.minari import MinariSource
 from gato.pipelines.sources.text import TextSource
+from gato.pipelines.sources.vqa import VqaSource
 from gato.pipelines.sources.webdataset import WebdatasetSource
 from gato.schemas.errors import UsageError
 
 _SOURCES: dict[str, Source] = {
+    "coco": CocoSource(),
     "minari": MinariSource(),
     "text": TextSource(),
+    "vqa": VqaSource(),
     "webdataset": WebdatasetSource(),
 }
 

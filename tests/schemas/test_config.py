@@ -75,6 +75,7 @@ def test_defaults_of_the_design() -> None:
         ("", "actions: {scale: wide}", r"actions\.scale"),
         ("", "text_key: text", "'text_key' is not an option of format 'minari'"),
         ("", "document: line", "'document' is not an option of format 'minari'"),
+        ("", "images: photos", "'images' is not an option of format 'minari'"),
         ("sequence_length: 7", "", "sequence_length: "),
         ("sequence_length: 32768", "", "sequence_length: "),
         ("sequence_length: 512", "", "leaves room for a body only below"),

@@ -378,10 +378,10 @@ def test_reads_from_another_store(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_registry_knows_the_formats() -> None:
-    for format in ("minari", "text", "webdataset"):
+    for format in ("coco", "minari", "text", "vqa", "webdataset"):
         source = source_for(format)
         assert pickle.loads(pickle.dumps(source)).order == source.order
     assert source_for("minari").items == "episodes"
     assert source_for("webdataset").items == "documents"
-    with pytest.raises(UsageError, match="minari, text, webdataset"):
+    with pytest.raises(UsageError, match="coco, .*minari, .*webdataset"):
         source_for("zarr")

@@ -1,0 +1,221 @@
+"""Images of a folder by name, as the formats need them whose images lie in files.
+
+Names come from the data, so none may leave the folder. Images of a store are fetched
+a few at a time, ahead of use; an image that stands in several items, one after the
+other, is read once.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import errno
+import threading
+from collections.abc import Iterator
+
+from gato.schemas import files
+from gato.schemas.config import Dataset
+from gato.schemas.episode import Document, ImagePart, TextPart, Unreadable
+from gato.schemas.errors import QuarantineError, Reason, UsageError
+
+_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+# A larger file is no image that is meant, and would have to be held in memory.
+_MAX_BYTES = 64 << 20
+_READS_AHEAD = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pending:
+    """A document whose image is yet to be read.
+
+    Attributes:
+        document_id: Its id.
+        number: Its place in the file.
+        image: Name of the image, relative to the folder, if that is known.
+        stem: Its name without suffix, where `image` is not known or not there.
+        texts: What follows the image.
+    """
+
+    document_id: str
+    number: int
+    image: str | None
+    stem: str | None = None
+    texts: tuple[TextPart, ...]
+
+
+def image_folder(path: str, dataset: Dataset) -> str:
+    """Returns the data set's `images`, else the folder `images` beside `path`."""
+    return dataset.images or beside(path, "images")
+
+
+def beside(path: str, name: str) -> str:
+    """Returns the path of what lies in the same folder."""
+    folder, slash, _ = path.rpartition("/")
+    return folder + slash + name
+
+
+def check_image_folder(path: str, dataset: Dataset) -> str:
+    """Returns the folder of a path's images.
+
+    Raises:
+        UsageError: If it is not there.
+    """
+    folder = image_folder(path, dataset)
+    if not files.is_folder(folder):
+        raise UsageError(
+            f"{path}: its images must lie in a folder, and {folder!r} is none. Give"
+            f" data set {dataset.name!r} images: FOLDER"
+        )
+    return folder
+
+
+def check_name(name: str) -> str:
+    """Returns a name that stays inside its folder.
+
+    Raises:
+        QuarantineError: UNSAFE_PATH.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not parts[0] or ".." in parts or ":" in parts[0] or "\0" in name:
+        raise leaves_folder(name)
+    return name
+
+
+def leaves_folder(name: str) -> QuarantineError:
+    """Returns the verdict on a name that leaves its folder."""
+    return QuarantineError(
+        Reason.UNSAFE_PATH, f"an image must lie inside its folder, got {name!r}"
+    )
+
+
+def num_bytes(folder: str) -> int:
+    """Returns the bytes of all files below a folder; 0 if it is not there."""
+    if not files.is_folder(folder):
+        return 0
+    return sum(size for size, _ in files.versions_below(folder).values())
+
+
+def read_images(
+    items: Iterator[Pending | Unreadable], folder: str, source: str
+) -> Iterator[Document | Unreadable]:
+    """Yields each item with its image, or the verdict on it.
+
+    Args:
+        items: In order.
+        folder: Of the images.
+        source: The path that items are read from.
+    """
+    reads = _forward if files.is_local(folder) else _ahead
+    for item, data in reads(items, _Folder(folder)):
+        if isinstance(item, Unreadable):
+            yield item
+        elif isinstance(data, bytes):
+            yield Document(
+                document_id=item.document_id,
+                source=source,
+                number=item.number,
+                parts=(ImagePart(data=data), *item.texts),
+            )
+        else:
+            yield Unreadable(
+                source=source,
+                item_id=item.document_id,
+                number=item.number,
+                reason=data.reason,
+                detail=data.detail,
+            )
+
+
+class _Folder:
+    """Reads images by name, or by name without suffix."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._by_stem: dict[str, str] | None = None
+        self._lock = threading.Lock()
+
+    def read(self, item: Pending) -> bytes | QuarantineError:
+        """Returns the bytes of an item's image, or why there are none."""
+        data = None if item.image is None else self._content(item.image)
+        if data is None and item.stem is not None:
+            name = self._names().get(item.stem)
+            data = None if name is None else self._content(name)
+        if data is None:
+            known = (item.image, item.stem and f"{item.stem}.*")
+            names = " or ".join(repr(name) for name in known if name)
+            return QuarantineError(
+                Reason.MISSING_IMAGE, f"an image must be there, {names} is not"
+            )
+        if len(data) > _MAX_BYTES:
+            return QuarantineError(
+                Reason.IMAGE_TOO_LARGE,
+                f"an image must not exceed {_MAX_BYTES >> 20} MiB, that of"
+                f" {item.document_id!r} does",
+            )
+        return data
+
+    def _content(self, name: str) -> bytes | None:
+        """Returns up to a byte more than an image may have; None if it is not there."""
+        try:
+            with files.open_read(files.join(self._path, name)) as file:
+                return file.read(_MAX_BYTES + 1)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        except OSError as error:
+            # What fails otherwise is the machine or the store, not the data.
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+                return None
+            raise
+
+    def _names(self) -> dict[str, str]:
+        """Returns the images right in the folder by name without suffix.
+
+        Of several it is the first in the order of `_SUFFIXES`.
+        """
+        with self._lock:
+            if self._by_stem is None:
+                found: dict[str, tuple[int, str]] = {}
+                for name in files.list_folder(self._path):
+                    stem, _, suffix = name.rpartition(".")
+                    if stem and suffix.lower() in _SUFFIXES:
+                        entry = (_SUFFIXES.index(suffix.lower()), name)
+                        found[stem] = min(entry, found.get(stem, entry))
+                self._by_stem = {stem: name for stem, (_, name) in found.items()}
+            return self._by_stem
+
+
+_Image = bytes | QuarantineError
+_Pairs = Iterator[tuple[Pending | Unreadable, _Image]]
+
+
+def _forward(items: Iterator[Pending | Unreadable], folder: _Folder) -> _Pairs:
+    key: tuple[str | None, str | None] = (None, None)
+    data: _Image = b""
+    for item in items:
+        if isinstance(item, Pending) and (item.image, item.stem) != key:
+            key, data = (item.image, item.stem), folder.read(item)
+        yield item, data
+
+
+def _ahead(items: Iterator[Pending | Unreadable], folder: _Folder) -> _Pairs:
+    """Reads the next images while the first is used; holds at most a few."""
+    waiting: collections.deque[
+        tuple[Pending | Unreadable, concurrent.futures.Future[_Image]]
+    ] = collections.deque()
+    key: tuple[str | None, str | None] = (None, None)
+    future: concurrent.futures.Future[_Image] = concurrent.futures.Future()
+    future.set_result(b"")
+    pool = concurrent.futures.ThreadPoolExecutor(_READS_AHEAD)
+    try:
+        for item in items:
+            if isinstance(item, Pending) and (item.image, item.stem) != key:
+                key = (item.image, item.stem)
+                future = pool.submit(folder.read, item)
+            waiting.append((item, future))
+            if len(waiting) > _READS_AHEAD:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        while waiting:
+            first, done = waiting.popleft()
+            yield first, done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
