@@ -36,6 +36,7 @@ _SOURCE_KEYS = (
     "image",
     "text_key",
     "document",
+    "split",
 )
 
 
@@ -114,7 +115,8 @@ class PartitionTokenizer:
             writer = FragmentWriter(file)
             self._tokenize(partition, writer)
         footer = writer.footer(
-            partition=dataclasses.asdict(partition), order=self._source.order
+            partition=dataclasses.asdict(partition),
+            order=partition.order or self._source.order,
         )
         files.write_atomic(f"{path}.footer", footer)
         return True

@@ -127,7 +127,7 @@ class Dataset(_Model):
     """One data set: where its raw data lies and how it is read."""
 
     name: str
-    format: Literal["coco", "minari", "text", "vqa", "webdataset"]
+    format: Literal["coco", "minari", "rlds", "text", "vqa", "webdataset"]
     paths: tuple[str, ...] = pydantic.Field(min_length=1)
     weight: float = pydantic.Field(default=1.0, gt=0, allow_inf_nan=False)
     filter: Filter = Filter()
@@ -143,6 +143,7 @@ class Dataset(_Model):
     document: Literal["file", "line", "paragraph"] | None = None
     images: str | None = None
     annotations: str | None = None
+    split: str | None = None
 
     @pydantic.field_validator("name")
     @classmethod
@@ -153,6 +154,17 @@ class Dataset(_Model):
                 f" and '-', beginning with a letter or digit, got {name!r}"
             )
         return name
+
+    @pydantic.field_validator("split")
+    @classmethod
+    def _check_split(cls, split: str | None) -> str | None:
+        if split is not None and not re.fullmatch(r"[\w.-]+", split):
+            raise ValueError(
+                "a split is read whole, by its name in dataset_info.json, such as"
+                f" train; parts and sums of splits are not read, got {split!r}. For a"
+                " part, use max_episodes or --limit."
+            )
+        return split
 
     @pydantic.model_validator(mode="after")
     def _check_options(self) -> "Dataset":
@@ -169,6 +181,7 @@ class Dataset(_Model):
 _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "coco": frozenset({"images"}),
     "minari": frozenset(),
+    "rlds": frozenset({"split"}),
     "text": frozenset({"text_key", "document"}),
     "vqa": frozenset({"annotations", "images"}),
     "webdataset": frozenset({"text_key"}),

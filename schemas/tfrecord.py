@@ -18,6 +18,7 @@ from gato.schemas.errors import GatoError
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")
+HEADER_BYTES = _HEADER.size
 FRAME_BYTES = _HEADER.size + _CRC.size
 
 
@@ -42,6 +43,30 @@ def frame(data: bytes) -> bytes:
     return b"".join(
         (length, _CRC.pack(_masked_crc(length)), data, _CRC.pack(_masked_crc(data)))
     )
+
+
+def read_length(header: bytes, place: str) -> int:
+    """Returns the bytes of data in the record that begins with `header`.
+
+    Args:
+        header: The record's first `HEADER_BYTES`, or fewer where the file ends.
+        place: File and offset, for the message.
+
+    Raises:
+        CorruptRecordError: If it is too short or its checksum does not match.
+    """
+    if len(header) < HEADER_BYTES:
+        raise CorruptRecordError(
+            f"{place}: a TFRecord has at least {FRAME_BYTES} bytes; the file is"
+            " truncated. Build or copy it again."
+        )
+    length, length_crc = _HEADER.unpack(header)
+    if _masked_crc(header[:8]) != length_crc:
+        raise CorruptRecordError(
+            f"{place}: the checksum of a TFRecord's length does not match; the file is"
+            " corrupt or not a TFRecord. Build or copy it again."
+        )
+    return length
 
 
 def unframe(framed: bytes | memoryview, place: str) -> bytes:

@@ -29,6 +29,7 @@ class Partition:
         num_bytes: Raw bytes it covers, for progress and balance.
         num_items: Items it holds where the format says so without reading them; a
             format that does not is read forward, from byte `start`.
+        order: The order of its items where it is not the source's own `order`.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Partition:
     first_number: int = 0
     num_bytes: int = 0
     num_items: int | None = None
+    order: Literal["number", "file"] | None = None
 
 
 def item_ranges(

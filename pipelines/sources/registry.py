@@ -3,6 +3,7 @@
 from gato.pipelines.sources.base import Source
 from gato.pipelines.sources.coco import CocoSource
 from gato.pipelines.sources.minari import MinariSource
+from gato.pipelines.sources.rlds import RldsSource
 from gato.pipelines.sources.text import TextSource
 from gato.pipelines.sources.vqa import VqaSource
 from gato.pipelines.sources.webdataset import WebdatasetSource
@@ -11,6 +12,7 @@ from gato.schemas.errors import UsageError
 _SOURCES: dict[str, Source] = {
     "coco": CocoSource(),
     "minari": MinariSource(),
+    "rlds": RldsSource(),
     "text": TextSource(),
     "vqa": VqaSource(),
     "webdataset": WebdatasetSource(),
