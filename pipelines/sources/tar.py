@@ -29,7 +29,7 @@ class Member:
         data_offset: Where its data begins.
         size: Bytes of data.
         is_file: Whether it is a regular file.
-        is_link: Whether it is a symbolic or hard link.
+        is_folder: Whether it is a folder; else it is a link, device or pipe.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Member:
     data_offset: int
     size: int
     is_file: bool
-    is_link: bool
+    is_folder: bool
 
     def read(self, file: IO[bytes] | io.RawIOBase) -> bytes:
         """Returns its data.
@@ -125,7 +125,7 @@ def _member(file: IO[bytes] | io.RawIOBase, offset: int) -> Member | None:
         data_offset=at,
         size=(header.size if size is None else size) if is_data else 0,
         is_file=is_data,
-        is_link=header.issym() or header.islnk(),
+        is_folder=header.isdir(),
     )
 
 

@@ -134,7 +134,7 @@ def _open(path: str) -> Iterator[IO[bytes] | io.RawIOBase]:
 
 def _split_name(member: tar.Member) -> tuple[str, str] | None:
     """Returns key and extension; None of what belongs to no sample."""
-    if not (member.is_file or member.is_link):
+    if member.is_folder:
         return None
     name = member.name.removeprefix("./")
     folder, slash, last = name.rpartition("/")
@@ -186,9 +186,10 @@ def _take(
         )
     if extension not in wanted or sample.verdict is not None:
         return
-    if member.is_link:
+    if not member.is_file:
         sample.condemn(
-            Reason.UNSUPPORTED, f"a member must be a file, {member.name!r} is a link"
+            Reason.UNSUPPORTED,
+            f"a member must be a file, {member.name!r} is a link, device or pipe",
         )
     elif member.size > _MAX_MEMBER_BYTES:
         is_image = extension in _IMAGES

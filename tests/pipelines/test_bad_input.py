@@ -1,7 +1,8 @@
 """Bad data under `gato-build`: a quarantine row or a message, never a traceback.
 
-One build holds a data set of each kind of damage (`damaged_inputs.CASES`); each test
-finds exactly its items in the accounts and in `quarantine.jsonl`.
+One build holds a data set of each kind of damage (`damaged_inputs.CASES`,
+`damaged_pairs.PAIR_CASES`); each test finds exactly its items in the accounts and in
+`quarantine.jsonl`.
 """
 
 import dataclasses
@@ -18,10 +19,14 @@ import building
 import numpy as np
 import pytest
 import raw_inputs
-from damaged_inputs import CASES, SEQUENCE_LENGTH
+from damaged_inputs import CASES as PLAIN_CASES
+from damaged_inputs import SEQUENCE_LENGTH
+from damaged_pairs import PAIR_CASES
 
 from gato.pipelines import build, verify
 from gato.schemas.manifest import load_dataset_manifest
+
+CASES = PLAIN_CASES | PAIR_CASES
 
 
 @dataclasses.dataclass(frozen=True)

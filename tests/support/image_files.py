@@ -46,6 +46,21 @@ def png(
     )
 
 
+def png_bomb(side: int = 50_000) -> bytes:
+    """Returns a small, whole PNG that claims `side` x `side` black pixels.
+
+    Its data is that of a few rows: a decoder that trusts the header asks for 7.5 GB.
+    """
+    rows = zlib.compress(bytes(100 * (3 * side + 1)), 9)
+    header = struct.pack(">II", side, side) + bytes((8, RGB, 0, 0, 0))
+    return (
+        PNG_SIGNATURE
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", rows)
+        + chunk(b"IEND", b"")
+    )
+
+
 def exif(orientation: int, order: str = ">") -> bytes:
     """Returns EXIF data that holds an orientation and nothing else."""
     magic = b"MM\0*" if order == ">" else b"II*\0"

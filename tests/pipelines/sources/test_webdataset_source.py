@@ -214,16 +214,31 @@ def test_members_that_leave_the_tar(tmp_path: pathlib.Path, key: str) -> None:
     assert verdicts(read(path)) == [(f"a.tar/{key}", Reason.UNSAFE_PATH)]
 
 
-def test_links_are_no_images(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("extension", ["jpg", "txt"])
+@pytest.mark.parametrize(
+    "type",
+    [
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.FIFOTYPE,
+    ],
+)
+def test_links_and_devices_are_no_members(
+    tmp_path: pathlib.Path, type: bytes, extension: str
+) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as tar:
-        link = tarfile.TarInfo("k.jpg")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-        caption = tarfile.TarInfo("k.txt")
-        caption.size = 1
-        tar.addfile(caption, io.BytesIO(b"a"))
-    assert verdicts(read(path)) == [("a.tar/k", Reason.UNSUPPORTED)]
+        for name, data in (*sample("a"), *sample("k"), *sample("z")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            if name == f"k.{extension}":
+                member.type, member.linkname, member.size = type, "/etc/passwd", 0
+            tar.addfile(member, io.BytesIO(data[: member.size]))
+    items = read(path)
+    assert verdicts(items) == [("a.tar/k", Reason.UNSUPPORTED)]
+    assert [i.number for i in items] == [0, 1, 2]
 
 
 def test_a_key_that_stands_again(tmp_path: pathlib.Path) -> None:
