@@ -9,7 +9,7 @@ from gato.pipelines.sources.base import ReadsBeside, Source
 from gato.pipelines.sources.registry import source_for
 from gato.schemas import files
 from gato.schemas.config import Dataset
-from gato.schemas.errors import UsageError
+from gato.schemas.errors import GatoError, UsageError
 from gato.schemas.hashing import fingerprint
 
 _WILDCARD = re.compile(r"[*?\[]")
@@ -58,7 +58,7 @@ def expand(dataset: Dataset) -> list[SourcePath]:
     source = source_for(dataset.format)
     ordered = sorted(found.items())
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        members = pool.map(
+        found_files = pool.map(
             lambda item: list(_members(item[1], source, dataset)), ordered
         )
         return [
@@ -67,13 +67,37 @@ def expand(dataset: Dataset) -> list[SourcePath]:
                 index=index,
                 path=path,
                 relative_path=relative,
-                identity=fingerprint(*(f"{n}\0{s}\0{v}" for n, s, v in versions)),
+                identity=_identity(versions),
                 num_bytes=sum(size for _, size, _ in versions),
             )
             for index, ((relative, path), versions) in enumerate(
-                zip(ordered, members, strict=True)
+                zip(ordered, found_files, strict=True)
             )
         ]
+
+
+def check_unchanged(path: SourcePath, dataset: Dataset) -> None:
+    """Checks that a path is what it was when the build began.
+
+    Raises:
+        GatoError: If its files changed, or some are gone.
+    """
+    try:
+        versions = list(_members(path.path, source_for(dataset.format), dataset))
+    except (FileNotFoundError, UsageError) as error:
+        raise GatoError(
+            f"{path.path}: it was there when the build began and is gone, or a part of"
+            " it. Put it back, then run the same command again."
+        ) from error
+    if _identity(versions) != path.identity:
+        raise GatoError(
+            f"{path.path}: it changed while it was read. Run the same command again"
+            " once nothing writes there."
+        )
+
+
+def _identity(versions: list[tuple[str, int, str]]) -> str:
+    return fingerprint(*(f"{n}\0{s}\0{v}" for n, s, v in versions))
 
 
 def _relative_paths(dataset: Dataset) -> dict[str, str]:

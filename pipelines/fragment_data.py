@@ -151,11 +151,15 @@ class FragmentData:
         number, firsts = np.unique(runs["fragment"][order], return_index=True)
         slices: dict[int, Slice] = {}
         groups = np.split(order, firsts[1:]) if len(order) else []
-        for fragment, places in zip(number.tolist(), groups, strict=True):
-            path = f"{fragments[fragment]}.data"
-            pieces = read_together(
-                self._file(path), starts[places].ravel(), sizes[places].ravel()
-            )
+        paths = [f"{fragments[fragment]}.data" for fragment in number.tolist()]
+        spans = [_Spans(starts[p].ravel(), sizes[p].ravel()) for p in groups]
+        wanted = (
+            (self._file(path), each.wanted)
+            for path, each in zip(paths, spans, strict=True)
+        )
+        blobs = files.read_each(wanted)
+        for path, places, each in zip(paths, groups, spans, strict=True):
+            pieces = each.cut(next(blobs))
             for n, place in enumerate(places.tolist()):
                 parts = pieces[_PARTS * n : _PARTS * (n + 1)]
                 slices[place] = self._slice(runs[place], parts, path)
@@ -203,31 +207,55 @@ class FragmentData:
         )
 
 
-def read_together(
-    file: files.RangeReader, starts: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> list[memoryview]:
-    """Reads ranges of a file in any order, neighbours in one request.
+class _Spans:
+    """Ranges of a file in any order, neighbours in one request.
 
     A gap is read along if it is no longer than the range behind it: so never more than
     twice what is asked for, whatever the order.
     """
-    pieces = [memoryview(b"")] * len(starts)
-    order = np.argsort(starts, kind="stable")
-    order = order[sizes[order] > 0]
-    if not len(order):
+
+    def __init__(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+        """Plans the requests.
+
+        Args:
+            starts: Where the ranges begin.
+            sizes: Their bytes.
+        """
+        self._count = len(starts)
+        order = np.argsort(starts, kind="stable")
+        self._order = order = order[sizes[order] > 0]
+        begins, stops = starts[order], starts[order] + sizes[order]
+        reach = np.maximum.accumulate(stops)
+        apart = np.ones(len(order), bool)
+        apart[1:] = begins[1:] - reach[:-1] > sizes[order][1:]
+        firsts = np.flatnonzero(apart)
+        lasts = np.append(firsts[1:], len(order))[: len(firsts)] - 1
+        group_starts, group_stops = begins[firsts], reach[lasts]
+        self.wanted = list(
+            zip(group_starts.tolist(), group_stops.tolist(), strict=True)
+        )
+        self._group = np.cumsum(apart) - 1
+        self._begins = begins - group_starts[self._group]
+        self._stops = stops - group_starts[self._group]
+
+    def cut(self, read: Sequence[bytes | memoryview]) -> list[memoryview]:
+        """Returns the ranges out of what `wanted` gave."""
+        pieces = [memoryview(b"")] * self._count
+        blobs = [memoryview(blob) for blob in read]
+        for place, group, begin, stop in zip(
+            self._order.tolist(),
+            self._group.tolist(),
+            self._begins.tolist(),
+            self._stops.tolist(),
+            strict=True,
+        ):
+            pieces[place] = blobs[group][begin:stop]
         return pieces
-    begins, stops = starts[order], starts[order] + sizes[order]
-    reach = np.maximum.accumulate(stops)
-    apart = np.append(True, begins[1:] - reach[:-1] > sizes[order][1:])
-    firsts = np.flatnonzero(apart)
-    group_starts = begins[firsts]
-    group_stops = reach[np.append(firsts[1:], len(order)) - 1]
-    wanted = list(zip(group_starts.tolist(), group_stops.tolist(), strict=True))
-    blobs = [memoryview(blob) for blob in file.read(wanted)]
-    group = np.cumsum(apart) - 1
-    begins, stops = begins - group_starts[group], stops - group_starts[group]
-    for place, g, begin, stop in zip(
-        order.tolist(), group.tolist(), begins.tolist(), stops.tolist(), strict=True
-    ):
-        pieces[place] = blobs[g][begin:stop]
-    return pieces
+
+
+def read_together(
+    file: files.RangeReader, starts: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> list[memoryview]:
+    """Reads ranges of a file in any order, neighbours in one request."""
+    spans = _Spans(starts, sizes)
+    return spans.cut(file.read(spans.wanted))

@@ -13,14 +13,14 @@ from gato.pipelines.assemble import ShardAssembler
 from gato.pipelines.build_job import BuildJob
 from gato.pipelines.close import close_build
 from gato.pipelines.demonstrations import write_demonstrations
-from gato.pipelines.discover import SourcePath
+from gato.pipelines.discover import SourcePath, check_unchanged
 from gato.pipelines.fragment import FragmentRef, read_footer
 from gato.pipelines.fragment_data import FragmentData
 from gato.pipelines.progress import Reporter
 from gato.pipelines.sources.base import Partition
 from gato.pipelines.sources.registry import source_for
 from gato.pipelines.tokenize import PartitionTokenizer, fragment_name
-from gato.schemas import files, manifest
+from gato.schemas import files, manifest, object_store
 from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.record import token_dtype
 from gato.schemas.shards import SPLITS, ShardName
@@ -37,7 +37,8 @@ class SplitPath(beam.DoFn):
         """Yields (path, place, partition)."""
         dataset = self._job.datasets[path.dataset].resolved
         source = source_for(dataset.format)
-        parts = source.partition(path.path, path.relative_path, dataset)
+        with object_store.insist():
+            parts = source.partition(path.path, path.relative_path, dataset)
         for place, partition in enumerate(parts):
             yield path, place, partition
 
@@ -82,7 +83,9 @@ class TokenizePartition(beam.DoFn):
         tokenizer = PartitionTokenizer(
             source_for(dataset.format), dataset, self._text, read_limit, self._count
         )
-        made = tokenizer.run(partition, ref.path)
+        made = tokenizer.run(
+            partition, ref.path, lambda: check_unchanged(path, dataset)
+        )
         (self._made if made else self._reused).inc()
         done = "raw_bytes" if made else "reused_bytes"
         self._reporter.add(**{done: partition.num_bytes})

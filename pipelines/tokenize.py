@@ -12,7 +12,7 @@ import numpy as np
 
 from gato.pipelines.fragment import FragmentWriter, is_complete
 from gato.pipelines.sources.base import Partition, Source
-from gato.schemas import files
+from gato.schemas import files, object_store
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, Episode, Unreadable
 from gato.schemas.errors import QuarantineError, Reason, UsageError
@@ -102,18 +102,35 @@ class PartitionTokenizer:
         self._read_limit = read_limit
         self._on_item = on_item
         self._timestep_tokenizers: dict[TaskSpec, TimestepTokenizer] = {}
+        self._is_damaged = False
 
-    def run(self, partition: Partition, path: str) -> bool:
+    def run(
+        self,
+        partition: Partition,
+        path: str,
+        on_damage: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Makes the fragment at `path`, unless it stands complete.
+
+        Args:
+            partition: What to read.
+            path: Of the fragment, without suffix.
+            on_damage: Called if a file could not be read, before the fragment counts.
 
         Returns:
             Whether it was made now.
         """
         if is_complete(path):
             return False
+        self._is_damaged = False
         with files.open_atomic(f"{path}.data") as file:
             writer = FragmentWriter(file)
-            self._tokenize(partition, writer)
+            # A reader that gives up what it cannot read must not do so for a store
+            # that does not answer.
+            with object_store.insist():
+                self._tokenize(partition, writer)
+            if self._is_damaged:
+                on_damage()
         footer = writer.footer(
             partition=dataclasses.asdict(partition),
             order=partition.order or self._source.order,
@@ -138,6 +155,7 @@ class PartitionTokenizer:
 
     def _add_unreadable(self, item: Unreadable, writer: FragmentWriter) -> bool:
         excluded = item.task is not None and not is_included(item.task, self._dataset)
+        self._is_damaged |= item.reason == Reason.CORRUPT_FILE
         writer.add(
             item_id=item.item_id,
             number=item.number,

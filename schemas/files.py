@@ -1,8 +1,7 @@
-"""All file access: local paths and URLs such as `gs://`, through fsspec.
+"""All file access: local paths here, URLs such as `gs://` by `object_store`.
 
-A file is published whole or not at all: written under a temporary name that ends in a
-random suffix and renamed where the store can rename, created in one request where it
-cannot.
+A file is published whole or not at all: a local one is written under a temporary name
+that ends in a random suffix, then renamed; an object appears when it is finished.
 """
 
 import contextlib
@@ -10,19 +9,23 @@ import contextvars
 import errno
 import glob as globbing
 import io
+import itertools
 import mmap
 import os
+import shutil
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-import fsspec
-
-from gato.schemas.errors import GatoError, UsageError
+from gato.schemas import object_store, store_ranges
+from gato.schemas.errors import GatoError
 
 TEMPORARY_SUFFIX = ".tmp-"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BUFFER_BYTES = 1 << 16
+# Of what is read of a file: the bytes of each range.
+Pieces = list[bytes | memoryview]
 
 
 def is_local(path: str) -> bool:
@@ -49,30 +52,18 @@ def join(base: str, *parts: str) -> str:
     return base
 
 
-def _filesystem(path: str) -> tuple[Any, str]:
-    try:
-        filesystem, stripped = fsspec.core.url_to_fs(path)
-    except (ValueError, ImportError) as error:
-        raise UsageError(
-            f"{path!r} is not a local path or a URL of a known store: {error}"
-        ) from error
-    return filesystem, stripped
-
-
 def exists(path: str) -> bool:
     """Whether a file or folder is there."""
     if is_local(path):
         return os.path.exists(local_path(path))
-    filesystem, stripped = _filesystem(path)
-    return filesystem.exists(stripped)
+    return object_store.exists(path)
 
 
 def is_folder(path: str) -> bool:
     """Whether a folder is there."""
     if is_local(path):
         return os.path.isdir(local_path(path))
-    filesystem, stripped = _filesystem(path)
-    return filesystem.isdir(stripped)
+    return object_store.is_folder(path)
 
 
 def size(path: str) -> int:
@@ -83,18 +74,18 @@ def size(path: str) -> int:
     """
     if is_local(path):
         return os.path.getsize(local_path(path))
-    filesystem, stripped = _filesystem(path)
-    return int(filesystem.size(stripped))
+    return int(object_store.info(path)["size"])
 
 
 def glob(pattern: str) -> list[str]:
     """Returns the files and folders a pattern matches, sorted, as full paths."""
     if is_local(pattern):
         return sorted(globbing.glob(local_path(pattern), recursive=True))
-    filesystem, stripped = _filesystem(pattern)
-    return sorted(
-        filesystem.unstrip_protocol(found) for found in filesystem.glob(stripped)
-    )
+    if not globbing.has_magic(pattern):
+        return [pattern] if exists(pattern) else []
+    store, stripped = object_store.filesystem(pattern)
+    found = object_store.ask(pattern, "listing", store.glob, stripped)
+    return sorted(store.unstrip_protocol(path) for path in found)
 
 
 def list_folder(path: str) -> list[str]:
@@ -103,9 +94,9 @@ def list_folder(path: str) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             return sorted(os.listdir(local_path(path)))
         return []
-    filesystem, stripped = _filesystem(path)
+    store, stripped = object_store.filesystem(path)
     with contextlib.suppress(FileNotFoundError):
-        found = filesystem.ls(stripped, detail=False)
+        found = object_store.ask(path, "listing", store.ls, stripped, False)
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
     return []
 
@@ -119,8 +110,7 @@ def version(path: str) -> tuple[int, str]:
     if is_local(path):
         status = os.stat(local_path(path))
         return status.st_size, str(status.st_mtime_ns)
-    filesystem, stripped = _filesystem(path)
-    return _version(path, filesystem.info(stripped))
+    return _version(path, object_store.info(path))
 
 
 def _version(path: str, info: Mapping[str, Any]) -> tuple[int, str]:
@@ -140,8 +130,12 @@ def versions_below(folder: str) -> dict[str, tuple[int, str]]:
     """
     if is_local(folder):
         return dict(_local_versions(local_path(folder), "", frozenset()))
-    filesystem, stripped = _filesystem(folder)
-    found = filesystem.find(stripped, detail=True)
+    store, stripped = object_store.filesystem(folder)
+
+    def find() -> dict[str, Any]:
+        return store.find(stripped, detail=True)
+
+    found = object_store.ask(folder, "listing", find)
     return {
         name.removeprefix(stripped).lstrip("/"): _version(name, info)
         for name, info in sorted(found.items())
@@ -170,8 +164,7 @@ def open_read(path: str) -> IO[bytes]:
     if is_local(path):
         file: Any = open(local_path(path), "rb")  # noqa: SIM115
     else:
-        filesystem, stripped = _filesystem(path)
-        file = filesystem.open(stripped, "rb")
+        file = io.BufferedReader(store_ranges.ObjectFile(path), _BUFFER_BYTES)
     watcher = _watcher.get()
     return file if watcher is None else _Watched(file, watcher)  # type: ignore[return-value]
 
@@ -223,31 +216,13 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-class _Counting(io.RawIOBase):
-    """Passes writes on and knows the position, which some stores' files do not."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._position = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        self._file.write(data)
-        self._position += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._position
-
-
 @contextlib.contextmanager
 def open_atomic(path: str) -> Iterator[IO[bytes]]:
     """Opens a file for writing that appears under its name only when all went well.
 
     Raises:
-        GatoError: If the disk or the user's share of it is full.
+        GatoError: If the disk or the user's share of it is full, or the store does not
+            take it.
     """
     if is_local(path):
         final = local_path(path)
@@ -267,23 +242,13 @@ def open_atomic(path: str) -> Iterator[IO[bytes]]:
                 ) from error
             raise
         return
-    filesystem, stripped = _filesystem(path)
-    file = filesystem.open(stripped, "wb", autocommit=False)
-    # fsspec keeps each such file for a transaction, which here never ends.
-    with contextlib.suppress(AttributeError, ValueError):
-        filesystem.transaction.files.remove(file)
+    writer = object_store.ObjectWriter(path)
     try:
-        yield _Counting(file)  # type: ignore[misc]
-    except BaseException:
-        # Closing publishes even while unwinding, so discard first. fsspec's memory
-        # store publishes at opening and refuses the mark; it is for tests only.
-        with contextlib.suppress(AttributeError):
-            file.closed = True
-        with contextlib.suppress(Exception):
-            file.discard()
+        yield writer  # type: ignore[misc]
+        writer.publish()
+    except BaseException as error:
+        writer.discard(tell_store=not isinstance(error, GatoError))
         raise
-    file.close()
-    file.commit()
 
 
 def write_atomic(path: str, data: bytes) -> None:
@@ -294,19 +259,20 @@ def write_atomic(path: str, data: bytes) -> None:
 
 def remove(path: str) -> None:
     """Removes a file if it is there."""
-    with contextlib.suppress(FileNotFoundError):
-        if is_local(path):
+    if is_local(path):
+        with contextlib.suppress(FileNotFoundError):
             os.remove(local_path(path))
-        else:
-            filesystem, stripped = _filesystem(path)
-            filesystem.rm_file(stripped)
+    else:
+        object_store.remove(path)
 
 
 def remove_folder(path: str) -> None:
     """Removes a folder and all below it, if it is there."""
-    filesystem, stripped = _filesystem(path)
-    with contextlib.suppress(FileNotFoundError):
-        filesystem.rm(stripped, recursive=True)
+    if is_local(path):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(local_path(path))
+    else:
+        object_store.remove_folder(path)
 
 
 class RangeReader:
@@ -336,10 +302,8 @@ class RangeReader:
                     else b""
                 )
             self._map = memoryview(content)
-        else:
-            self._filesystem, self._stripped = _filesystem(path)
 
-    def read(self, ranges: list[tuple[int, int]]) -> list[bytes | memoryview]:
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Pieces:
         """Returns the bytes of each `[start, stop)`.
 
         Raises:
@@ -351,18 +315,48 @@ class RangeReader:
             at = self._descriptor
             pieces = [os.pread(at, stop - start, start) for start, stop in ranges]
         else:
-            starts, stops = zip(*ranges, strict=True) if ranges else ((), ())
-            pieces = self._filesystem.cat_ranges(
-                [self._stripped] * len(ranges), list(starts), list(stops)
-            )
+            (pieces,) = _read_objects([(self, ranges)])
         for (start, stop), piece in zip(ranges, pieces, strict=True):
-            if isinstance(piece, Exception):
-                raise GatoError(
-                    f"{self.path}: reading bytes {start} to {stop} failed: {piece!r}"
-                ) from piece
             if len(piece) != stop - start:
                 raise GatoError(
                     f"{self.path}: bytes {start} to {stop} were asked for, the file"
                     f" gave {len(piece)}; it is truncated. Build or copy it again."
                 )
         return pieces
+
+
+def read_each(
+    wanted: Iterable[tuple[RangeReader, Sequence[tuple[int, int]]]],
+) -> Iterator[Pieces]:
+    """Yields what `read` of each file gives; requests of all are on the way together.
+
+    Args:
+        wanted: Files, all of them local or all of them of a store, with ranges. The
+            local ones are taken one at a time.
+
+    Raises:
+        GatoError: If a file ends before a range does.
+    """
+    wanted = iter(wanted)
+    first = next(wanted, None)
+    if first is None:
+        return
+    every = itertools.chain([first], wanted)
+    if is_local(first[0].path):
+        for reader, ranges in every:
+            yield reader.read(ranges)
+    else:
+        yield from _read_objects(every)
+
+
+def _read_objects(
+    wanted: Iterable[tuple[RangeReader, Sequence[tuple[int, int]]]],
+) -> Iterator[Pieces]:
+    split = [
+        [store_ranges.pieces_of(reader.path, *each) for each in ranges]
+        for reader, ranges in wanted
+    ]
+    flat = itertools.chain.from_iterable(itertools.chain.from_iterable(split))
+    answers = store_ranges.fetch(flat)
+    for parts in split:
+        yield [b"".join(itertools.islice(answers, len(part))) for part in parts]

@@ -9,7 +9,7 @@ import fsspec
 import fsspec.spec
 import pytest
 
-from gato.schemas import files
+from gato.schemas import files, object_store
 from gato.schemas.errors import GatoError, UsageError
 
 
@@ -66,6 +66,12 @@ class _Store(fsspec.spec.AbstractFileSystem):
     protocol = "teststore"
     objects: dict[str, bytes] = {}  # noqa: RUF012 - the store itself
 
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        if path not in self.objects:
+            raise FileNotFoundError(path)
+        size = len(self.objects[path])
+        return {"name": path, "size": size, "type": "file"}
+
     def _open(self, path: str, *arguments: Any, **options: Any) -> _StoreFile:
         return _StoreFile(self, path, *arguments, **options)
 
@@ -83,13 +89,13 @@ def test_a_store_publishes_only_what_was_finished(store: type[_Store]) -> None:
         fail_midway(path, RuntimeError("mid"))
     gc.collect()
     assert store.objects == {}
-    large = bytes(200_000)
+    large = bytes(object_store.PART_BYTES + 200_000)
     with files.open_atomic(path) as file:
         file.write(large)
         assert file.tell() == len(large)
         assert store.objects == {}
     assert store.objects == {"bucket/a": large}
-    filesystem, _ = fsspec.core.url_to_fs(path)
+    filesystem, _ = object_store.filesystem(path)
     assert not filesystem.transaction.files, "written files are let go"
     with pytest.raises(RuntimeError, match="mid"):
         fail_midway(path, RuntimeError("mid"))
