@@ -251,16 +251,8 @@ class Assembler:
     ) -> Iterator[tuple[int, memoryview, ShardFile, int]]:
         """Yields (row of the batch, data, shard, record), read shard by shard."""
         wanted = np.flatnonzero(ids != NO_ROW)
-        shards, records = self.store.locate(ids[wanted])
-        order = np.argsort(shards, kind="stable")
-        cuts = np.flatnonzero(np.diff(shards[order])) + 1
-        for members in np.split(order, cuts) if len(order) else ():
-            shard = self.store.shards[shards[members[0]]]
-            numbers = records[members].tolist()
-            for row, data, record in zip(
-                wanted[members].tolist(), shard.read(numbers), numbers, strict=True
-            ):
-                yield row, data, shard, record
+        for place, data, shard, record in self.store.read(ids[wanted]):
+            yield int(wanted[place]), data, shard, record
 
     @staticmethod
     def _take_tail(data: memoryview, rest: int, place: str) -> _Images | None:
