@@ -3,6 +3,7 @@
     gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
     gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
     gato-record captions --output raw/captions --scenes 1000
+    gato-record questions --output raw/questions --scenes 1000
     gato-record text --output raw/text
 
 The same command writes the same data. One that was stopped goes on where it was.
@@ -20,6 +21,7 @@ _EXAMPLES = """examples:
   gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
   gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
   gato-record captions --output raw/captions --scenes 1000
+  gato-record questions --output raw/questions --scenes 1000
   gato-record text --output raw/text
 
 The same command writes the same data; one that was stopped goes on where it was.
@@ -62,6 +64,20 @@ _CAPTIONS_EXAMPLES = """examples:
       --seed 1 --workers 8
 
 A build reads them with format webdataset and the path raw/captions/*.tar."""
+
+_QUESTIONS = """Draws rooms of a grid world and asks about each: what there is, how
+many, of which colour, where, and whether it is so. Answers follow from the room. Writes
+the files of VQAv2:
+  DIR/v2_OpenEnded_mscoco_<data_subtype>_questions.json
+  DIR/v2_mscoco_<data_subtype>_annotations.json
+  DIR/images/COCO_<data_subtype>_<12 digits>.jpg"""
+
+_QUESTIONS_EXAMPLES = """examples:
+  gato-record questions --output raw/questions --scenes 1000
+  gato-record questions --output raw/questions --scenes 50000 --questions 8 --workers 8
+  gato-record questions --output raw/questions --data_subtype val2014
+
+A build reads them with format vqa and the path raw/questions/*_questions.json."""
 
 _TEXT = """Writes the English that comes with Python: the language reference of its
 help(), the docstrings of its standard library, and its licence; a .jsonl line with
@@ -148,7 +164,7 @@ def _played(noise: str) -> argparse.ArgumentParser:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gato-record",
-        description="Records raw data on this machine: episodes, captions, text.",
+        description="Records raw data on this machine: episodes, pictures, text.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -229,6 +245,33 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many share a tar, one worker's job (default: 1000)",
     )
+    questions = add(
+        "questions",
+        "rendered grid scenes with questions and true answers as VQAv2's files",
+        _QUESTIONS,
+        _QUESTIONS_EXAMPLES,
+        seeded,
+    )
+    questions.add_argument(
+        "--scenes",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="how many pictures (default: 1000)",
+    )
+    questions.add_argument(
+        "--questions",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how many on each picture, at most 10 (default: 5)",
+    )
+    questions.add_argument(
+        "--data_subtype",
+        default="train2014",
+        metavar="NAME",
+        help="VQAv2's name of the part, in the names of its files (default: train2014)",
+    )
     add(
         "text",
         "the English that comes with Python, as .jsonl",
@@ -261,6 +304,12 @@ def _record_captions(**options: Any) -> None:
     captions.record(captions.Options(**options))
 
 
+def _record_questions(**options: Any) -> None:
+    from gato.pipelines.recorders import questions
+
+    questions.record(questions.Options(**options))
+
+
 def _record_text(**options: Any) -> None:
     from gato.pipelines.recorders import text
 
@@ -271,6 +320,7 @@ _RECORDERS = {
     "babyai": _record_babyai,
     "metaworld": _record_metaworld,
     "captions": _record_captions,
+    "questions": _record_questions,
     "text": _record_text,
 }
 

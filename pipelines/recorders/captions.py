@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import rich.console
 
-from gato.pipelines.recorders import pool, scenes
+from gato.pipelines.recorders import pool, scenes, workplace
 from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
 
@@ -89,36 +89,18 @@ def _write_tar(job: _Job, advance: Callable[[], None]) -> None:
             advance()
 
 
-def _check_recipe(options: Options) -> None:
-    """Notes what the folder's tars hold; refuses a folder that holds others."""
-    path = options.output / "recipe.json"
-    recipe = {
-        "scenes": options.scenes,
-        "scenes_per_tar": options.scenes_per_tar,
-        "seed": options.seed,
-    }
-    try:
-        found = json.loads(files.read_bytes(str(path)))
-    except FileNotFoundError:
-        found = None
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged; give another --output") from error
-    if found is None:
-        files.write_atomic(str(path), json.dumps(recipe).encode())
-    elif found != recipe:
-        raise UsageError(
-            f"{options.output} holds scenes of {found}, now {recipe} is asked for."
-            " Give another --output, or remove the folder."
-        )
-
-
 def record(options: Options) -> None:
     """Writes the tars that are not there yet.
 
     Raises:
         UsageError: If the folder holds other scenes.
     """
-    _check_recipe(options)
+    recipe = {
+        "scenes": options.scenes,
+        "scenes_per_tar": options.scenes_per_tar,
+        "seed": options.seed,
+    }
+    workplace.check_recipe(options.output / "recipe.json", recipe)
     step = options.scenes_per_tar
     jobs = [
         _Job(

@@ -6,9 +6,7 @@ where one of these is not asked for, it is played all the same and not stored.
 
 import contextlib
 import dataclasses
-import fcntl
 import math
-import os
 import pathlib
 import shutil
 import time
@@ -19,7 +17,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from gato.pipelines.recorders import pool
+from gato.pipelines.recorders import pool, workplace
 from gato.pipelines.recorders.domain import (
     POLICIES,
     Domain,
@@ -143,30 +141,18 @@ def _play(job: _Job, advance: Callable[[], None]) -> Result:
 def _workplace(output: pathlib.Path) -> Iterator[pathlib.Path]:
     """Makes the folder of unfinished data sets, and removes it with what is left.
 
-    Minari does not see hidden folders. What a killed run left is removed first; a lock
-    keeps a second recorder from doing so to one that runs.
+    Minari does not see hidden folders. What a killed run left is removed first.
     """
     # Minari joins a relative root twice.
-    workplace = (output / _WORKPLACE).absolute()
-    workplace.mkdir(parents=True, exist_ok=True)
-    handle = os.open(workplace, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"{output}: another gato-record is writing here; wait for it or give"
-                " another --output."
-            ) from error
-        for left in workplace.iterdir():
+    folder = (output / _WORKPLACE).absolute()
+    with workplace.locked(folder):
+        for left in folder.iterdir():
             shutil.rmtree(left)
         # A name of its own: a worker of a killed run may still be writing.
-        attempt = workplace / uuid.uuid4().hex
+        attempt = folder / uuid.uuid4().hex
         attempt.mkdir()
         yield attempt
-        shutil.rmtree(workplace)
-    finally:
-        os.close(handle)
+        shutil.rmtree(folder)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -193,7 +179,7 @@ class _Task:
         return self.played["random"].mean_return, self.played["expert"].mean_return
 
 
-def _plan_task(options: Options, task: str, workplace: pathlib.Path) -> _Task:
+def _plan_task(options: Options, task: str, folder: pathlib.Path) -> _Task:
     """Looks for what is there of a task, and says what has to be played.
 
     Raises:
@@ -222,7 +208,7 @@ def _plan_task(options: Options, task: str, workplace: pathlib.Path) -> _Task:
             _Job(
                 domain=options.domain,
                 recipe=recipe,
-                root=workplace / name if stored else None,
+                root=folder / name if stored else None,
                 data_format=options.data_format,
             )
         )
@@ -252,8 +238,8 @@ def record(options: Options) -> None:
         GatoError: If the expert does not solve a task; the others are recorded.
     """
     errors: list[GatoError] = []
-    with _workplace(options.output) as workplace:
-        tasks = {name: _plan_task(options, name, workplace) for name in options.tasks}
+    with _workplace(options.output) as folder:
+        tasks = {name: _plan_task(options, name, folder) for name in options.tasks}
         jobs = [job for task in tasks.values() for job in task.jobs]
         outcomes = pool.run(
             _play,
@@ -275,7 +261,7 @@ def record(options: Options) -> None:
         (options.recipe(name, policy), result)
         for name, task in tasks.items()
         if len(task.played) == len(task.jobs)
-        for policy, result in task.results().items()
+        for policy, result in sorted(task.results().items())
     ]
     _show(options, recorded)
     if errors:
@@ -288,10 +274,11 @@ def _show(options: Options, recorded: list[tuple[Recipe, Result]]) -> None:
         title=f"Minari data sets in {options.output}",
         box=rich.box.SIMPLE,
         pad_edge=False,
+        collapse_padding=True,
     )
-    table.add_column(f"{domain.namespace}/", no_wrap=True)
+    table.add_column(f"{domain.namespace}/", overflow="fold")
     for column in ("episodes", "solved", "return", "steps", "failed", "steps/s"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for recipe, result in recorded:
         speed = "ready"
         if result.seconds:
@@ -302,7 +289,7 @@ def _show(options: Options, recorded: list[tuple[Recipe, Result]]) -> None:
             .removesuffix("-v0"),
             f"{result.episodes:,}",
             f"{result.solved / result.episodes:.0%}",
-            f"{result.mean_return:.3f}",
+            f"{result.mean_return:,.4g}",
             f"{result.steps:,}",
             f"{result.failed_seeds:,}",
             speed,

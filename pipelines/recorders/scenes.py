@@ -10,6 +10,7 @@ agent looks.
 import collections
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from minigrid.core.grid import Grid
@@ -25,7 +26,8 @@ COLORS = ("blue", "green", "grey", "purple", "red", "yellow")
 STATES = ("closed", "locked", "open")
 SIDES = ("bottom", "left", "right", "top")
 DIRECTIONS = ("right", "down", "left", "up")
-_PLURALS = {"ball": "balls", "box": "boxes", "key": "keys", "door": "doors"}
+PLURALS = {"ball": "balls", "box": "boxes", "key": "keys", "door": "doors"}
+_Of = TypeVar("_Of")
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
@@ -135,7 +137,7 @@ def _counted(number: int, noun: str) -> str:
     """Returns `three red keys`, `one box`, `no doors`; the noun ends in a kind."""
     if number != 1:
         head, _, kind = noun.rpartition(" ")
-        noun = f"{head} {_PLURALS[kind]}".strip()
+        noun = f"{head} {PLURALS[kind]}".strip()
     return f"{_NUMBERS[number]} {noun}"
 
 
@@ -154,11 +156,12 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _pick(generator: np.random.Generator, options: Sequence[str]) -> str:
+def pick(generator: np.random.Generator, options: Sequence[_Of]) -> _Of:
+    """Returns one of the options."""
     return options[int(generator.integers(len(options)))]
 
 
-def _unique(scene: Scene) -> list[Thing]:
+def unique(scene: Scene) -> list[Thing]:
     """Returns the things that colour and kind single out: they may be called `the`."""
     counts = collections.Counter((t.color, t.kind) for t in scene.things)
     return [t for t in scene.things if counts[t.color, t.kind] == 1]
@@ -181,14 +184,14 @@ def _contents(scene: Scene, generator: np.random.Generator) -> str:
     ]
     if doors:
         forms += [f"{_capital(things)} in a room with {_listed(doors)}."] * 3
-    return _pick(generator, forms)
+    return pick(generator, forms)
 
 
 def _doors(scene: Scene, generator: np.random.Generator) -> str:
     if not scene.doors:
-        return _pick(generator, ["There is no door.", "The walls have no doors."])
-    door = scene.doors[int(generator.integers(len(scene.doors)))]
-    return _pick(
+        return pick(generator, ["There is no door.", "The walls have no doors."])
+    door = pick(generator, scene.doors)
+    return pick(
         generator,
         [
             f"The {door.side} wall has a {door.color} door, which is {door.state}.",
@@ -212,23 +215,23 @@ def region(scene: Scene, thing: Thing) -> str:
 
 
 def _place(scene: Scene, generator: np.random.Generator) -> str:
-    unique = _unique(scene)
-    if not unique:
+    single = unique(scene)
+    if not single:
         return ""
-    thing = unique[int(generator.integers(len(unique)))]
+    thing = pick(generator, single)
     name = f"the {thing.color} {thing.kind}"
     forms = [
         f"{_capital(name)} is {region(scene, thing)} of the room.",
         f"{_capital(name)} lies in column {thing.column}, row {thing.row}.",
     ]
-    return _pick(generator, forms)
+    return pick(generator, forms)
 
 
 def _relation(scene: Scene, generator: np.random.Generator) -> str:
-    unique = _unique(scene)
-    if len(unique) < 2:
+    single = unique(scene)
+    if len(single) < 2:
         return ""
-    first, second = (unique[int(i)] for i in generator.permutation(len(unique))[:2])
+    first, second = (single[int(i)] for i in generator.permutation(len(single))[:2])
     across, down = first.column - second.column, first.row - second.row
     if abs(across) + abs(down) == 1:
         how = "next to"
@@ -241,11 +244,11 @@ def _relation(scene: Scene, generator: np.random.Generator) -> str:
 
 def _count(scene: Scene, generator: np.random.Generator) -> str:
     kinds = collections.Counter(thing.kind for thing in scene.things)
-    kind = _pick(generator, KINDS)
+    kind = pick(generator, KINDS)
     number = kinds[kind]
     verb = "is" if number == 1 else "are"
     doors = _counted(len(scene.doors), "door")
-    return _pick(
+    return pick(
         generator,
         [
             f"There {verb} {_counted(number, kind)}.",
@@ -256,7 +259,7 @@ def _count(scene: Scene, generator: np.random.Generator) -> str:
 
 def _agent(scene: Scene, generator: np.random.Generator) -> str:
     way = scene.agent_direction
-    return _pick(
+    return pick(
         generator, [f"The red triangle points {way}.", f"The agent looks {way}."]
     )
 
