@@ -21,13 +21,13 @@ import sys
 import tempfile
 import time
 
-import cv2
 import numpy as np
 
 from gato.schemas import manifest as manifests
 from gato.schemas.record import Encoding, Kind, Row, encode_row
 from gato.schemas.shards import ShardName
 from gato.schemas.tfrecord import frame, pack_index
+from gato.tokenizers.image import encode_image
 
 LENGTH = 1024
 BATCH = 64
@@ -66,7 +66,7 @@ def make_row(generator, kind):
             0, 8, (height // 4, width, 3)
         ).astype(np.uint8)
         if kind == "heavy_png":
-            images.append(cv2.imencode(".png", picture)[1].tobytes())
+            images.append(encode_image(picture, "png")[0])
             info.append((slot, height, width, Encoding.PNG))
         else:
             images.append(picture.tobytes())

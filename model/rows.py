@@ -9,7 +9,10 @@ record laid out otherwise (by another writer) is parsed in full by `decode_row`.
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
+import operator
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +32,16 @@ from gato.schemas.record import (
     encode_example,
     encode_row,
 )
-from gato.tokenizers.image import decode_stored
+from gato.tokenizers.image import decode_stored_all, patches
 
 PATCH_VALUES = PATCH_SIZE * PATCH_SIZE * 3
 NO_ROW = -1
 # Below so many images, decoding them is not worth waking threads.
 _FEW_IMAGES = 8
 _FIELDS = ("tokens", "kind", "loss_mask", "segment", "local_position")
+_SIZE_AND_ENCODING = operator.itemgetter(1, 2, 3)
+# A run of images: whose, of which row of the batch, as in `runs`, to which pool, where.
+_Job: TypeAlias = "tuple[_Images, int, tuple[int, int, int, int], int, slice]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +111,8 @@ class _Images:
     """The stored images of one row.
 
     Attributes:
-        grids: Patch rows and columns of each.
+        runs: Of images alike that follow each other: first number, one past the last,
+            patch rows and columns.
         num_patches: Of all; -1 if the record disagrees with itself.
     """
 
@@ -118,29 +125,30 @@ class _Images:
         self._encoded = encoded
         self._info = info.tolist()
         self._place = place
-        self.grids = [
-            (height // PATCH_SIZE, width // PATCH_SIZE)
-            for _, height, width, _ in self._info
-        ]
-        alike = len(encoded) == len(self._info)
-        self.num_patches = sum(a * b for a, b in self.grids) if alike else -1
+        self.runs: list[tuple[int, int, int, int]] = []
+        num_patches = first = 0
+        for alike, run in itertools.groupby(self._info, key=_SIZE_AND_ENCODING):
+            stop = first + len(list(run))
+            rows, columns = alike[0] // PATCH_SIZE, alike[1] // PATCH_SIZE
+            self.runs.append((first, stop, rows, columns))
+            num_patches += (stop - first) * rows * columns
+            first = stop
+        self.num_patches = num_patches if len(encoded) == len(info) else -1
 
-    def decode(self, index: int, out: NDArray[np.uint8]) -> None:
-        """Writes the patches of one image to `out`, uint8 [n, 768].
+    def decode(self, first: int, stop: int, out: NDArray[np.uint8]) -> None:
+        """Writes the patches of images alike to `out`, uint8 [n, 768].
 
         Raises:
-            GatoError: If the bytes are no image of the stated size.
+            GatoError: If bytes are no image of the stated size.
         """
-        _, height, width, encoding = self._info[index]
+        _, height, width, encoding = self._info[first]
         try:
-            image = decode_stored(self._encoded[index], height, width, encoding)
+            images = decode_stored_all(
+                self._encoded[first:stop], height, width, encoding, first
+            )
         except GatoError as error:
-            raise GatoError(f"{self._place}: image {index}: {error}") from error
-        rows, columns = self.grids[index]
-        shape = (rows, PATCH_SIZE, columns, PATCH_SIZE, 3)
-        # `patches` of the image tokenizer, but straight into the pool.
-        into = out.reshape(rows, columns, PATCH_SIZE, PATCH_SIZE, 3)
-        into.swapaxes(1, 2)[:] = image.reshape(shape)
+            raise GatoError(f"{self._place}: {error}") from error
+        patches(images, out)
 
 
 @functools.lru_cache(maxsize=256)
@@ -319,21 +327,25 @@ class Assembler:
         for row in sorted(images):
             stored = images[row]
             group = row // per_group
-            for index, grid in enumerate(stored.grids):
+            for run in stored.runs:
+                first, stop, grid_rows, columns = run
                 begin = used[group]
-                used[group] += grid[0] * grid[1]
-                jobs.append((stored, row, index, group, slice(begin, used[group])))
+                used[group] += (stop - first) * grid_rows * columns
+                jobs.append((stored, row, run, group, slice(begin, used[group])))
         size = self._pool_size(max(used), per_group)
-        patches = np.zeros((groups, size, PATCH_VALUES), np.uint8)
+        pool = np.zeros((groups, size, PATCH_VALUES), np.uint8)
         grids = np.zeros((groups, size, 4), np.int32)
         grids[..., 2:] = 1
         source = np.zeros((groups, size, 2), np.int32)
 
-        def decode(part: Sequence[tuple[_Images, int, int, int, slice]]) -> None:
-            for stored, row, index, group, place in part:
-                stored.decode(index, patches[group, place])
-                grids[group, place] = _patch_grid(*stored.grids[index])
-                source[group, place] = first_row + row, index
+        def decode(part: Sequence[_Job]) -> None:
+            for stored, row, (first, stop, *grid), group, place in part:
+                stored.decode(first, stop, pool[group, place])
+                each = (stop - first, grid[0] * grid[1])
+                grids[group, place].reshape(*each, 4)[:] = _patch_grid(*grid)
+                sources = source[group, place].reshape(*each, 2)
+                sources[..., 0] = first_row + row
+                sources[..., 1] = np.arange(first, stop)[:, None]
 
         # One part a thread: handing over each image cost more than a small one takes.
         parts = [jobs[first :: self._num_threads] for first in range(self._num_threads)]
@@ -341,7 +353,7 @@ class Assembler:
             decode(jobs)
         else:
             list(self._threads.map(decode, parts))
-        return patches, grids, source
+        return pool, grids, source
 
     def _pool_size(self, needed: int, rows: int) -> int:
         return next(

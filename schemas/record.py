@@ -215,25 +215,61 @@ def decode_features(data: memoryview) -> dict[str, list[memoryview]]:
 def _decode_entry(
     data: memoryview, at: int, features: dict[str, list[memoryview]]
 ) -> int:
-    """Parses the entry at `at` in general, and returns where the next one begins."""
+    """Parses the entry at `at`, and returns where the next one begins."""
     key, begin = _read_varint(data, at)
     if key & 7 != 2:
         raise ValueError(f"wire type {key & 7} where 2 was expected")
     length, begin = _read_varint(data, begin)
-    if begin + length > len(data):
+    end = begin + length
+    if end > len(data):
         raise ValueError("a field runs past the end")
-    pair = dict(_fields(data[begin : begin + length]))
-    lists = dict(_fields(pair[2])) if 2 in pair else {}
-    if 1 in lists:
-        name = str(pair[1], "utf-8")
-        values = [value for _, value in _fields(lists[1])]
+    found = _decode_usual(data, begin, end) or _decode_unusual(data[begin:end])
+    if found is not None:
+        name, values = found
         features[name] = values
         if name in _FIXED_FEATURES and len(values) == 1:
             header = _feature_header(name, len(values[0]))
             canonical = data[at : at + len(header)] == header
             if canonical and len(_known_headers) < _MOST_HEADERS:
                 _known_headers[header[:_KEY_BYTES]] = (header, name, len(values[0]))
-    return begin + length
+    return end
+
+
+def _decode_usual(
+    data: memoryview, at: int, end: int
+) -> tuple[str, list[memoryview]] | None:
+    """Parses {key=1, value=2: {bytes_list=1: {value=1 ...}}}; None if otherwise.
+
+    As every writer lays out a feature of bytes; a third of the general way's time.
+    """
+    if data[at] != 0x0A or data[at + 1] > 0x7F:
+        return None
+    begin = at + 2
+    at = begin + data[at + 1]
+    name = bytes(data[begin:at])
+    for tag in b"\x12\x0a":
+        if at >= end or data[at] != tag:
+            return None
+        length, at = _read_varint(data, at + 1)
+        if at + length != end:
+            return None
+    values = []
+    while at < end:
+        if data[at] != 0x0A:
+            return None
+        length, begin = _read_varint(data, at + 1)
+        at = begin + length
+        values.append(data[begin:at])
+    return (name.decode(), values) if at == end else None
+
+
+def _decode_unusual(entry: memoryview) -> tuple[str, list[memoryview]] | None:
+    """Parses an entry of any layout; None if its feature is not of bytes."""
+    pair = dict(_fields(entry))
+    lists = dict(_fields(pair[2])) if 2 in pair else {}
+    if 1 not in lists:
+        return None
+    return str(pair[1], "utf-8"), [value for _, value in _fields(lists[1])]
 
 
 def encode_row(row: Row) -> bytes:

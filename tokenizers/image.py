@@ -7,6 +7,7 @@ resized with an area filter.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from gato.schemas import config, manifest
 from gato.schemas.errors import GatoError, QuarantineError, Reason
 from gato.schemas.record import PATCH_SIZE, Encoding
+from gato.tokenizers import png
 from gato.tokenizers.image_header import ImageHeader, read_header
 
 DOCUMENT_MAX_PATCHES = 196
 CHANNELS = 3
 PATCH_BYTES = PATCH_SIZE * PATCH_SIZE * CHANNELS
+_PATCH_LINE = np.dtype((np.void, PATCH_SIZE * CHANNELS))
 
 # Named in full, so that a changed default cannot change bytes. Against OpenCV's own
 # default, which is _PHOTOGRAPH_PNG, _FRAME_PNG was measured to take 0.24 to 0.93 of the
@@ -43,6 +46,8 @@ _PHOTOGRAPH_PNG = (
     cv2.IMWRITE_PNG_FILTER_SUB,
 )
 _JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 95)
+# Fewer images than this are not faster decoded together.
+_MANY = 8
 # The file's orientation is read from its header, the same for all formats.
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -340,14 +345,59 @@ def decode_stored(
     return image.astype(np.uint8, copy=False)
 
 
-def patches(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns the 16x16 patches of an image in raster order, uint8 [n, 768].
+def decode_stored_all(
+    data: Sequence[bytes | memoryview],
+    height: int,
+    width: int,
+    encoding: int,
+    first: int = 0,
+) -> NDArray[np.uint8]:
+    """Returns the pixels of a record's images of one size, uint8 [n, height, width, 3].
 
     Args:
-        image: uint8 [H, W, 3]; sides are multiples of 16.
+        data: Values of the record's `images`.
+        height: Of their `image_info`.
+        width: Likewise.
+        encoding: Likewise, an `Encoding`.
+        first: Number of the first in its record, for the message.
+
+    Raises:
+        GatoError: If the bytes of one are not such an image.
     """
-    height, width, _ = image.shape
-    grid = image.reshape(
-        height // PATCH_SIZE, PATCH_SIZE, width // PATCH_SIZE, PATCH_SIZE, CHANNELS
-    )
-    return grid.swapaxes(1, 2).reshape(-1, PATCH_BYTES)
+    shape = (len(data), height, width, CHANNELS)
+    if encoding == Encoding.RAW:
+        if {len(one) for one in data} == {math.prod(shape[1:])}:
+            return np.frombuffer(b"".join(data), np.uint8).reshape(shape)
+    elif encoding == Encoding.PNG and len(data) >= _MANY:
+        frames = png.decode_all(data, height, width)
+        if frames is not None:
+            return frames
+    pixels = np.empty(shape, np.uint8)
+    for index, one in enumerate(data):
+        try:
+            pixels[index] = decode_stored(one, height, width, encoding)
+        except GatoError as error:
+            raise GatoError(f"image {first + index}: {error}") from error
+    return pixels
+
+
+def patches(
+    images: NDArray[np.uint8], out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Returns the 16x16 patches of images in raster order, uint8 [..., n, 768].
+
+    Args:
+        images: uint8 [..., H, W, 3], C order; sides are multiples of 16.
+        out: Where to put them, uint8 in C order; made if None.
+    """
+    *some, height, width, _ = images.shape
+    rows, columns = height // PATCH_SIZE, width // PATCH_SIZE
+    if out is None:
+        out = np.empty((*some, rows * columns, PATCH_BYTES), np.uint8)
+    # A patch's line of 48 bytes moves whole: twice as fast as byte by byte.
+    lines = images.reshape(-1, PATCH_SIZE * CHANNELS).view(_PATCH_LINE)
+    into = out.reshape(-1, PATCH_SIZE * CHANNELS).view(_PATCH_LINE)
+    into.reshape(-1, columns, PATCH_SIZE)[:] = lines.reshape(
+        -1, PATCH_SIZE, columns
+    ).swapaxes(1, 2)
+    return out
