@@ -78,7 +78,7 @@ def step_columns(
     strings, width = _strings(leaf, features, name, stored)
     strings = strings[: count * width]
     each = math.prod(extra) * width
-    if not extra and not leaf.shape:
+    if not extra and (leaf.kind == "image" or not leaf.shape):
         return {key: _string_column(key, strings, leaf, as_array)}
     return {
         f"{key}/{place}": _string_column(key, strings[place::each], leaf, as_array)

@@ -124,7 +124,7 @@ def _is_wanted(key: str, leaf: Leaf, dataset: Dataset) -> bool:
     rule = dataset.observations
     if any(fnmatchcase(key, pattern) for pattern in rule.exclude):
         return False
-    several = leaf.kind != "tensor" and (leaf.sequence or leaf.shape)
+    several = leaf.sequence or (leaf.kind == "text" and leaf.shape)
     candidates = (key, f"{key}/0") if several else (key,)
     return any(fnmatchcase(k, pattern) for k in candidates for pattern in rule.include)
 
