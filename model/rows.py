@@ -32,7 +32,7 @@ from gato.schemas.record import (
     encode_example,
     encode_row,
 )
-from gato.tokenizers.image import decode_stored_all, patches
+from gato.tokenizers.patches import decode_stored_all, patches
 
 PATCH_VALUES = PATCH_SIZE * PATCH_SIZE * 3
 NO_ROW = -1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gato.schemas.errors import GatoError
 from gato.schemas.manifest import ActionSpec, ObservationSpec, TaskSpec
 from gato.schemas.record import KIND_MASK, PATCH_SIZE, PROMPT_BIT, Kind, Row
-from gato.tokenizers import continuous, discrete, image
+from gato.tokenizers import continuous, discrete, patches
 from gato.tokenizers.text import TextTokenizer
 from gato.tokenizers.timestep import TimestepTokenizer
 from gato.tokenizers.vocabulary import Vocabulary
@@ -185,7 +185,7 @@ class _RowDecoder:
             )
         index = self._image_at[slot]
         _, height, width, encoding = self._row.image_info[index].tolist()
-        return image.decode_stored(self._row.images[index], height, width, encoding)
+        return patches.decode_stored(self._row.images[index], height, width, encoding)
 
     def _run(self, kind: Kind, start: int, stop: int) -> int:
         """Returns where the run of one kind that starts at `start` ends."""

@@ -24,7 +24,7 @@ from gato.schemas.record import (
     encode_row,
 )
 from gato.schemas.tfrecord import FRAME_BYTES
-from gato.tokenizers.image import decode_stored
+from gato.tokenizers.patches import decode_stored
 
 # Decoding is measured on so many CPU seconds of images, at most.
 _DECODE_SECONDS = 1.0

@@ -20,7 +20,7 @@ from gato.schemas.record import (
     encode_row,
 )
 from gato.schemas.tfrecord import frame, pack_index
-from gato.tokenizers.image import decode_stored, patches
+from gato.tokenizers.patches import decode_stored, patches
 
 FIELDS = ("tokens", "kind", "loss_mask", "segment", "local_position")
 

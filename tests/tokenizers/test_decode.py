@@ -11,7 +11,7 @@ from gato.schemas.errors import GatoError
 from gato.schemas.manifest import TaskSpec
 from gato.schemas.record import Encoding, Kind, Row
 from gato.tokenizers import decode
-from gato.tokenizers.image import decode_stored
+from gato.tokenizers.patches import decode_stored
 from gato.tokenizers.text import TextTokenizer
 from gato.tokenizers.timestep import TimestepTokenizer
 

@@ -14,7 +14,7 @@ from gato.schemas.episode import Document, ImagePart, TextPart
 from gato.schemas.errors import QuarantineError, Reason
 from gato.schemas.record import Encoding, Kind
 from gato.tokenizers.documents import tokenize_document
-from gato.tokenizers.image import decode_stored
+from gato.tokenizers.patches import decode_stored
 from gato.tokenizers.timestep import QUESTION_BIT
 
 EOS = 2

@@ -26,16 +26,15 @@ from gato.schemas.errors import GatoError, QuarantineError, Reason
 from gato.schemas.record import Encoding
 from gato.tokenizers.image import (
     decode_image,
-    decode_stored,
     encode_image,
     make_rule,
-    patches,
     scaled_size,
     store_encoded,
     store_pixels,
     to_rgb,
 )
 from gato.tokenizers.image_header import read_header
+from gato.tokenizers.patches import decode_stored, patches
 
 RNG = np.random.default_rng(0)
 SAMPLES = RNG.integers(0, 256, (20, 30, 4), np.uint8)

@@ -10,7 +10,8 @@ import pytest
 from gato.schemas.errors import GatoError
 from gato.schemas.record import Encoding
 from gato.tokenizers import png
-from gato.tokenizers.image import decode_stored, decode_stored_all, encode_image
+from gato.tokenizers.image import encode_image
+from gato.tokenizers.patches import decode_stored, decode_stored_all
 
 RNG = np.random.default_rng(0)
 

@@ -20,7 +20,7 @@ from gato.schemas.errors import QuarantineError, Reason
 from gato.schemas.manifest import TaskSpec
 from gato.schemas.record import Encoding, Kind
 from gato.tokenizers.continuous import encode_observation
-from gato.tokenizers.image import decode_stored
+from gato.tokenizers.patches import decode_stored
 from gato.tokenizers.text import TextTokenizer
 from gato.tokenizers.timestep import TimestepTokenizer, TokenizedItem, infer_spec
 
