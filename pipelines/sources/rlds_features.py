@@ -98,14 +98,17 @@ def parse_features(text: bytes) -> Features:
         episode = [
             leaf for name, node in children.items() for leaf in _leaves(node, (name,))
         ]
-        inner = _node(_get(steps.content, "feature")) if steps is not None else None
-        leaves = list(_leaves(inner, ())) if inner is not None else []
+        inner = None
+        if steps is not None and steps.name == "Dataset":
+            inner = _node(_get(steps.content, "feature"))
+        is_rlds = inner is not None and inner.name == "FeaturesDict"
+        leaves = list(_leaves(inner, ())) if inner is not None and is_rlds else []
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise QuarantineError(
             Reason.CORRUPT_FILE,
             f"features.json must be as tensorflow-datasets writes it, got {error!r}",
         ) from error
-    if steps is None or steps.name != "Dataset" or inner.name != "FeaturesDict":
+    if not is_rlds:
         found = ", ".join(sorted(children)) or "nothing else"
         raise UsageError(
             "a data set of format rlds has episodes, a Dataset feature 'steps' of named"
@@ -133,14 +136,18 @@ class _Node:
 
 def _node(value: Mapping[str, Any]) -> _Node:
     if "type" in value:
-        content = value["content"]
+        class_name, content = value["type"], value["content"] or {}
         if isinstance(content, str):
             content = json.loads(content)
-        return _Node(value["type"], content or {})
-    rest = {k: v for k, v in value.items() if isinstance(v, dict)}
-    if len(rest) != 1:
-        raise ValueError(f"a feature must have one content, got {sorted(rest)}")
-    return _Node(_get(value, "python_class_name"), next(iter(rest.values())))
+    else:
+        class_name = _get(value, "python_class_name")
+        contents = [entry for entry in value.values() if isinstance(entry, dict)]
+        if len(contents) != 1:
+            raise ValueError(f"a feature must have one content, got {len(contents)}")
+        content = contents[0]
+    if not isinstance(class_name, str):
+        raise ValueError(f"a feature must name its class, got {class_name!r}")
+    return _Node(class_name, content)
 
 
 def _get(content: Mapping[str, Any], name: str) -> Any:
