@@ -1,21 +1,26 @@
 """Bytes and lines of plain, gzip and zstd files, read forward in flat memory.
 
 The libraries' own file objects lose what stood before a truncation, or end there in
-silence; these give every byte that is whole, and then raise.
+silence; these give every byte that is whole, and then raise. gzip goes through ISA-L,
+which inflates 2.5 times as fast as zlib.
 """
 
 import io
-import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
 import zstandard
+from isal import isal_zlib
 
 _CHUNK_BYTES = 1 << 20
 # The longest window that zstd's own tool writes with --ultra --long=31.
 _MAX_WINDOW_BYTES = 1 << 31
 # gzip's header and trailer.
 _GZIP_WBITS = 31
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_HEADER_BYTES = 10
+_MAX_HEADER_BYTES = 2 << 20
+_HAS_CHECKSUM, _HAS_EXTRA, _HAS_NAME, _HAS_COMMENT = 2, 4, 8, 16
 
 COMPRESSIONS = (".gz", ".zst")
 
@@ -69,20 +74,23 @@ def _not_empty(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _gzip_chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    state = zlib.decompressobj(_GZIP_WBITS)
+    state = isal_zlib.decompressobj(_GZIP_WBITS)
     is_open = False  # inside a member
-    for data in pieces:
+    held = b""
+    for piece in pieces:
+        data, held = held + piece, b""
         while data:
             if not is_open:
                 # Padding by NULs may follow a member.
                 data = data.lstrip(b"\0")
-                if not data:
+                if _header_bytes(data) > len(data):
+                    held = data
                     break
-                state = zlib.decompressobj(_GZIP_WBITS)
+                state = isal_zlib.decompressobj(_GZIP_WBITS)
                 is_open = True
             try:
                 out = state.decompress(data, _CHUNK_BYTES)
-            except zlib.error as error:
+            except isal_zlib.error as error:
                 raise CorruptStreamError(f"damaged gzip data: {error}") from error
             if out:
                 yield out
@@ -90,8 +98,27 @@ def _gzip_chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
             is_open = not state.eof
     if is_open:
         yield from filter(None, (state.flush(),))
-        if not state.eof:
-            raise CorruptStreamError("the gzip data ends before its end mark")
+    if held or (is_open and not state.eof):
+        raise CorruptStreamError("the gzip data ends before its end mark")
+
+
+def _header_bytes(data: bytes) -> int:
+    """Returns the size of a gzip member's header; more than `data` if it is cut.
+
+    ISA-L misreads a header of two optional fields or more that comes in pieces.
+    """
+    if len(data) < _GZIP_HEADER_BYTES:
+        return _GZIP_HEADER_BYTES
+    flags, at = data[3], _GZIP_HEADER_BYTES
+    if len(data) > _MAX_HEADER_BYTES or not data.startswith(_GZIP_MAGIC):
+        return at  # no header at all, of which ISA-L tells
+    if flags & _HAS_EXTRA:
+        at += 2 + int.from_bytes(data[at : at + 2], "little")
+    for flag in (_HAS_NAME, _HAS_COMMENT):
+        if flags & flag:
+            end = data.find(b"\0", at)
+            at = len(data) + 1 if end < 0 else end + 1
+    return at + 2 * bool(flags & _HAS_CHECKSUM)
 
 
 def _zstd_chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:

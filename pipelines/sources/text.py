@@ -10,10 +10,13 @@ Lines and rows count from 0; all but Parquet may end in `.gz` or `.zst`. Text is
 as stored, without the line's own end (`\n` or `\r\n`); blank lines are separators.
 """
 
+import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, Literal
+
+import msgspec
 
 from gato.pipelines.sources import base, compressed
 from gato.pipelines.sources.text_parquet import partition_parquet, read_parquet
@@ -216,11 +219,45 @@ def _joined(held: list[bytes], length: int) -> bytes | QuarantineError:
 def _records(
     lines: Iterator[tuple[int, bytes | None]], text_key: str
 ) -> Iterator[_Item]:
+    good = _reader_of_good(text_key)
     for number, line in lines:
         if line is None:
             yield number, _too_long("a line"), None
+        elif (record := good(line)) is not None:
+            yield number, *record
         elif line and not line.isspace():
             yield number, *_record(number, line, text_key)
+
+
+@functools.lru_cache(maxsize=8)
+def _reader_of_good(text_key: str) -> Callable[[bytes], tuple[str, Any] | None]:
+    """Returns what gives text and id of a good line, three times as fast as `json`.
+
+    It decodes nothing else, and leaves every line that it refuses to `json`, which
+    takes NaN and lone surrogates in other fields, and says what is wrong. The other way
+    round, it takes numbers of over 4,300 digits there, which Python does not.
+    """
+    if text_key == "id":
+        return lambda line: None
+    decode = msgspec.json.Decoder(
+        msgspec.defstruct(
+            "Record",
+            [("text", str | None, None), ("own_id", Any, None)],
+            rename={"text": text_key, "own_id": "id"},
+        )
+    ).decode
+
+    def good(line: bytes) -> tuple[str, Any] | None:
+        try:
+            record: Any = decode(line)
+            # What is skipped must be UTF-8 too.
+            if record.text and (line.isascii() or line.decode()):
+                return record.text, record.own_id
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass
+        return None
+
+    return good
 
 
 def _record(number: int, line: bytes, text_key: str) -> tuple[Any, Any]:

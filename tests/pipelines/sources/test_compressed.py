@@ -2,6 +2,9 @@
 
 import gzip
 import io
+import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -65,6 +68,66 @@ def test_every_truncation_is_told(suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_garbage_after_the_end_is_told(suffix: str) -> None:
     assert before_the_damage(pack(CONTENT, suffix) + b"garbage", suffix) == CONTENT
+
+
+def test_every_flipped_bit_gives_zlib_s_verdict() -> None:
+    data = np.random.default_rng(1).integers(97, 105, 700, dtype=np.uint8).tobytes()
+    packed = gzip.compress(data, 6, mtime=0) + gzip.compress(b"two", 6, mtime=0)
+    told = 0
+    for place in range(len(packed)):
+        for bit in (0, 3, 7):
+            damaged = bytearray(packed)
+            damaged[place] ^= 1 << bit
+            try:
+                expected = gzip.decompress(damaged)
+            except (OSError, EOFError, zlib.error):
+                before_the_damage(bytes(damaged), ".gz")
+                told += 1
+            else:  # a field of the header that is for people
+                assert unpack(bytes(damaged), ".gz") == expected
+    assert told > 2 * len(packed)
+
+
+def header(flags: int) -> bytes:
+    """Returns a gzip header with the optional fields of `flags`."""
+    data = b"\x1f\x8b\x08" + bytes([flags]) + bytes(4) + b"\0\xff"
+    data += struct.pack("<H", 300) + b"x" * 300 if flags & 4 else b""
+    data += b"name\0" if flags & 8 else b""
+    data += b"comment\0" if flags & 16 else b""
+    checksum = struct.pack("<H", zlib.crc32(data) & 0xFFFF)
+    return data + checksum if flags & 2 else data
+
+
+class Dripping(io.BytesIO):
+    """Gives so many bytes at a time, as a slow store may."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self._size = size
+
+    def read(self, wanted: int | None = -1, /) -> bytes:
+        return super().read(self._size)
+
+
+@pytest.mark.parametrize("flags", range(0, 32, 2))
+def test_optional_fields_of_headers_wherever_pieces_end(flags: int) -> None:
+    member = header(flags) + gzip.compress(CONTENT, 6, mtime=0)[10:]
+    packed = member + bytes(5) + member
+    assert gzip.decompress(packed) == 2 * CONTENT
+    for size in (1, 2, 7, 100, 311, 312, 1 << 20):
+        assert b"".join(compressed.chunks(Dripping(packed, size), ".gz")) == 2 * CONTENT
+    for length in range(len(member) + 6, len(member) + 340, 3):
+        assert before_the_damage(packed[:length], ".gz")[: len(CONTENT)] == CONTENT
+
+
+def test_a_header_without_end_takes_no_memory() -> None:
+    packed = header(8)[:-1] + b"n" * (3 << 20)
+    tracemalloc.start()
+    try:
+        assert before_the_damage(packed, ".gz") == b""
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_truncation_after_a_mebibyte_keeps_what_stood_before() -> None:

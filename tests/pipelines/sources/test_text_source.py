@@ -100,6 +100,63 @@ def test_a_bad_line_costs_one(
     assert texts_of([items[0], items[2]]) == ["one", "two"]
 
 
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "id", "x"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.lists(st.tuples(JSON, st.booleans()), max_size=5),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3),
+    st.sampled_from(["text", "id", "x"]),
+)
+def test_good_lines_are_read_as_json_reads_them(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: list[tuple[Any, bool]],
+    changes: list[tuple[int, int]],
+    text_key: str,
+) -> None:
+    lines = [json.dumps(value, ensure_ascii=ascii) for value, ascii in records]
+    content = bytearray("\n".join(lines).encode("utf-8", "surrogatepass"))
+    for at, byte in changes:
+        content[at : at + 1] = bytes([byte])
+    path = tmp_path_factory.mktemp("json") / "a.jsonl"
+    path.write_bytes(content)
+    items = read(path, text_key=text_key)
+    with unittest.mock.patch.object(
+        text, "_reader_of_good", lambda key: lambda line: None
+    ):
+        assert read(path, text_key=text_key) == items
+
+
+def test_other_fields_do_not_matter_unless_they_are_not_utf8(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(
+        b'{"text": "one", "x": NaN}\n'
+        b'{"text": "two", "x": "\\ud800"}\n'
+        b'{"text": "none", "text": "three"}\n'
+        b'{"te\\u0078t": "four", "id": 123456789012345678901234567890}\n'
+        b'{"text": "five", "x": %s}\n'
+        b'{"text": "no", "x": "T\xfcr"}\n' % (b"9" * 5000)
+    )
+    *good, bad = read(path)
+    assert texts_of(good) == ["one", "two", "three", "four", "five"]
+    assert isinstance(good[3], Document)
+    assert good[3].document_id == "a.jsonl/123456789012345678901234567890"
+    assert verdicts([bad]) == [(5, Reason.NOT_UTF8)]
+
+
 def test_a_byte_order_mark_before_the_first_record(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b'{"text": "one"}\r\n')
