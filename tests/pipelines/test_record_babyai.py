@@ -14,7 +14,14 @@ import numpy as np
 import psutil
 import pytest
 import recorder_jobs
-from recordings import assert_same_episodes, changes, load, minari_root, seeds
+from recordings import (
+    assert_redoes_only,
+    assert_refused,
+    assert_same_episodes,
+    load,
+    minari_root,
+    seeds,
+)
 
 from gato.pipelines import record
 from gato.pipelines.recorders import domain, pool, recording
@@ -198,18 +205,7 @@ def test_the_same_command_redoes_only_what_is_missing(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     arguments = _command(tmp_path, "--policies", "expert,noisy")
-    assert record.main(arguments) == 0
-    before = changes(tmp_path)
-    # As after a kill: one data set never came to its place, its parts lie about.
-    (tmp_path / ".recording").mkdir()
-    (tmp_path / IDS[1]).rename(tmp_path / ".recording" / "half")
-    assert record.main(arguments) == 0
-    after = changes(tmp_path)
-    assert set(after) == set(before)
-    redone = {
-        name.rsplit("/data/")[0] for name in before if before[name] != after[name]
-    }
-    assert redone == {IDS[1]}
+    assert_redoes_only(arguments, tmp_path, IDS[1])
     assert_same_episodes(load(recorded, IDS[1]), load(tmp_path, IDS[1]))
     metadata = [load(f, IDS[1]).storage.metadata for f in (recorded, tmp_path)]
     for key in ("ref_min_score", "ref_max_score"):
@@ -253,11 +249,8 @@ def test_a_killed_recording_goes_on_to_the_same_data(
 def test_data_of_another_recipe_is_refused(
     recorded: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = changes(recorded)
-    assert record.main(_command(recorded, "--noise", "0.2")) == 2
-    message = capsys.readouterr().err
-    assert "noisy-v0 was recorded with noise [0.1, 0.3], now [0.2]" in message
-    assert changes(recorded) == before
+    message = "noisy-v0 was recorded with noise [0.1, 0.3], now [0.2]"
+    assert_refused(_command(recorded, "--noise", "0.2"), recorded, capsys, message)
 
 
 def test_a_folder_without_a_recipe_is_refused(
@@ -299,8 +292,7 @@ def test_a_wrong_option_starts_nothing(
     message: str,
 ) -> None:
     output = tmp_path / "output"
-    assert record.main(_command(output, option, value)) == 2
-    assert message in capsys.readouterr().err
+    assert_refused(_command(output, option, value), output, capsys, message)
     assert not output.exists()
 
 

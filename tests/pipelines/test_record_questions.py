@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import changes
+from recordings import assert_refused, changes
 
 from gato.pipelines import record
 from gato.pipelines.recorders import questions, scene_questions, scenes
@@ -414,8 +414,8 @@ def test_questions_of_another_recipe_are_refused(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert record.main(_command(tmp_path)) == 0
-    assert record.main(_command(tmp_path, "--seed", "1")) == 2
-    assert "Give another --output" in capsys.readouterr().err
+    message = "Give another --output"
+    assert_refused(_command(tmp_path, "--seed", "1"), tmp_path, capsys, message)
 
 
 @pytest.mark.parametrize(
@@ -435,6 +435,5 @@ def test_a_wrong_option_starts_nothing(
     message: str,
 ) -> None:
     output = tmp_path / "output"
-    assert record.main(_command(output, option, value)) == 2
-    assert message in capsys.readouterr().err
+    assert_refused(_command(output, option, value), output, capsys, message)
     assert not output.exists()

@@ -1,13 +1,15 @@
-"""Reads recorded Minari data sets back with Minari's own library, and compares them."""
+"""Reads recorded data back (Minari data sets by Minari itself), and compares it."""
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import minari
 import numpy as np
 import pytest
+
+from gato.pipelines import record
 
 
 @contextlib.contextmanager
@@ -60,3 +62,32 @@ def changes(folder: pathlib.Path) -> dict[str, int]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def assert_redoes_only(
+    arguments: Sequence[str], folder: pathlib.Path, lost: str
+) -> None:
+    """Records, loses one data set as after a kill, and records again."""
+    assert record.main(arguments) == 0
+    before = changes(folder)
+    # It never came to its place, its parts lie about.
+    (folder / ".recording").mkdir()
+    (folder / lost).rename(folder / ".recording" / "half")
+    assert record.main(arguments) == 0
+    after = changes(folder)
+    assert set(after) == set(before)
+    redone = {name.split("/data/")[0] for name in before if before[name] != after[name]}
+    assert redone == {lost}
+
+
+def assert_refused(
+    arguments: Sequence[str],
+    output: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    message: str,
+) -> None:
+    """Checks that a command ends in a usage error before it writes anything."""
+    before = changes(output)
+    assert record.main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert changes(output) == before
