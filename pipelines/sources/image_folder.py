@@ -20,6 +20,8 @@ from gato.schemas.errors import QuarantineError, Reason, UsageError
 _SUFFIXES = ("jpg", "jpeg", "png", "webp")
 # A larger file is no image that is meant, and would have to be held in memory.
 _MAX_BYTES = 64 << 20
+# A buffer for the largest would take longer to get than most images to read.
+_FIRST_BYTES = 256 << 10
 _READS_AHEAD = 8
 
 
@@ -157,7 +159,10 @@ class _Folder:
         """Returns up to a byte more than an image may have; None if it is not there."""
         try:
             with files.open_read(files.join(self._path, name)) as file:
-                return file.read(_MAX_BYTES + 1)
+                data = file.read(_FIRST_BYTES)
+                if len(data) == _FIRST_BYTES:
+                    data += file.read(_MAX_BYTES + 1 - _FIRST_BYTES)
+                return data
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:

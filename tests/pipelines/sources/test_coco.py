@@ -223,6 +223,10 @@ def test_an_image_too_large_to_hold(
 ) -> None:
     path = image_sets.write_coco(tmp_path, captions=1)
     largest = max((tmp_path / "images").iterdir(), key=lambda p: p.stat().st_size)
+    for first in (100, 1 << 20):
+        monkeypatch.setattr(image_folder, "_FIRST_BYTES", first)
+        assert pairs(read(path)) == reference(path)
+    monkeypatch.setattr(image_folder, "_FIRST_BYTES", 100)
     monkeypatch.setattr(image_folder, "_MAX_BYTES", largest.stat().st_size - 1)
     assert Reason.IMAGE_TOO_LARGE in [reason for _, reason in verdicts(read(path))]
 
