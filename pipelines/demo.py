@@ -1,8 +1,9 @@
 """`make demo`: the main job in small, by the commands a user would type.
 
-Records episodes, pictures and text; builds shards; verifies them; shows rows; trains a
-tiny model. Each command is printed before it runs and can be run again by hand; after
-an interruption the same demo goes on where it was.
+Records episodes of two domains, pictures with captions and with questions, and text;
+builds shards; verifies them; shows rows; trains a tiny model. Each command is printed
+before it runs and can be run again by hand; after an interruption the same demo goes on
+where it was.
 
     python -m gato.pipelines.demo --folder runs/demo
 """
@@ -36,7 +37,11 @@ class Sizes:
     Attributes:
         levels: BabyAI levels to record.
         episodes: Episodes a level and policy.
+        tasks: Meta-World tasks to record.
+        task_episodes: Episodes a task and policy.
+        task_steps: Their length.
         scenes: Captioned pictures.
+        asked_scenes: Pictures with questions.
         steps: Training steps.
         peak_lr: Learning rate, above the preset's for so short a run.
         batch_size: Rows a step.
@@ -51,7 +56,11 @@ class Sizes:
         "BabyAI-PickupLoc-v0",
     )
     episodes: int = 150
+    tasks: tuple[str, ...] = ("button-press-v3", "reach-v3")
+    task_episodes: int = 15
+    task_steps: int = 100
     scenes: int = 500
+    asked_scenes: int = 200
     steps: int = 200
     peak_lr: float = 3e-3
     batch_size: int = 4
@@ -116,14 +125,25 @@ def plan(folder: pathlib.Path, config: pathlib.Path, sizes: Sizes) -> list[Step]
     levels = ",".join(sizes.levels)
     return [
         record(
-            "Record episodes",
+            "Record BabyAI episodes",
             *("babyai", "--output", raw, "--levels", levels),
             *("--episodes", sizes.episodes, *workers),
+        ),
+        record(
+            "Record Meta-World episodes",
+            *("metaworld", "--output", raw, "--tasks", ",".join(sizes.tasks)),
+            *("--episodes", sizes.task_episodes, "--max_steps", sizes.task_steps),
+            *workers,
         ),
         record(
             "Draw captioned pictures",
             *("captions", "--output", raw / "captions", "--scenes", sizes.scenes),
             *("--scenes_per_tar", -(-sizes.scenes // 2), *workers),
+        ),
+        record(
+            "Draw pictures and ask about them",
+            *("questions", "--output", raw / "questions"),
+            *("--scenes", sizes.asked_scenes, *workers),
         ),
         record("Collect text", "text", "--output", raw / "text"),
         step(
@@ -137,7 +157,7 @@ def plan(folder: pathlib.Path, config: pathlib.Path, sizes: Sizes) -> list[Step]
                 *("gato-inspect", "pipelines.inspect"),
                 *(shards / name / "train-*.tfrecord", "--row", 0),
             )
-            for name in ("babyai", "captions")
+            for name in ("babyai", "metaworld", "captions", "questions")
         ),
         step(
             "Train a tiny model",

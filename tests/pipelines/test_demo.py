@@ -11,7 +11,16 @@ from gato.schemas.config import load_config
 from gato.schemas.errors import GatoError
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "demo.yaml"
-SMALL = demo.Sizes(levels=("BabyAI-GoToObjS4-v0",), episodes=2, scenes=3, workers=1)
+SMALL = demo.Sizes(
+    levels=("BabyAI-GoToObjS4-v0",),
+    episodes=2,
+    tasks=("reach-v3",),
+    task_episodes=1,
+    task_steps=10,
+    scenes=3,
+    asked_scenes=2,
+    workers=1,
+)
 
 
 def test_the_folder_of_the_config_needs_no_copy() -> None:
@@ -41,9 +50,16 @@ def test_what_the_demo_records_is_what_its_config_reads(
     for path, found in read.items():
         assert path.startswith(str(tmp_path))
         assert found, path
-    folders = [path for path in tmp_path.glob("raw/babyai/*/*") if path.is_dir()]
-    assert sum(map(len, read.values())) == len(folders) + 2 + 3
-    assert len(folders) == 3
+    domains = ("babyai", "metaworld")
+    folders = [
+        path
+        for domain in domains
+        for path in tmp_path.glob(f"raw/{domain}/*/*")
+        if path.is_dir()
+    ]
+    # Three policies each; two tars, one questions file, three files of text.
+    assert len(folders) == 3 * len(domains)
+    assert sum(map(len, read.values())) == len(folders) + 2 + 1 + 3
 
 
 def test_commands_are_those_of_setup_and_in_order() -> None:
@@ -52,8 +68,7 @@ def test_commands_are_those_of_setup_and_in_order() -> None:
     assert [c for c in commands if c != "gato-record"] == [
         "gato-build",
         "gato-verify",
-        "gato-inspect",
-        "gato-inspect",
+        *["gato-inspect"] * 4,
         "gato-train",
     ]
     setup = (CONFIG.parents[1] / "setup.py").read_text("utf-8")
