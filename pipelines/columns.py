@@ -1,6 +1,7 @@
 """The columns of a fragment that decide what becomes of its items."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.errors import Reason
 from gato.schemas.hashing import fingerprint, keyed_hash, threshold
 
-# (agent, file index, part, row): the collection order.
-OrderKey = tuple[str, int, int, int]
+# (agent, file index, number, part, row): the collection order. The number is 0 where
+# the format has none.
+OrderKey = tuple[str, int, int, int, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +37,8 @@ class ItemBlock:
         problems: Quarantine rows of the condemned, by place in the columns.
         specs: The specs' JSON by hash.
         random_return: A random policy's return, if the format says.
+        numbers: int64 [n], the format's episode numbers; None where it has none, and
+            the file's order counts. One part may hold numbers between another's.
     """
 
     ref: FragmentRef
@@ -52,22 +56,40 @@ class ItemBlock:
     problems: dict[int, dict[str, Any]]
     specs: dict[int, str]
     random_return: float | None
+    numbers: NDArray[np.int64] | None = None
 
     def order_key(self, place: int) -> OrderKey:
         """Returns the collection order of the item at a place of the columns."""
-        return (*self._prefix, int(self.rows[place]))
+        number = 0 if self.numbers is None else int(self.numbers[place])
+        return (*self._prefix, number, self.ref.part, int(self.rows[place]))
 
     @property
-    def _prefix(self) -> tuple[str, int, int]:
-        return (self.agent, self.ref.file_index, self.ref.part)
+    def _prefix(self) -> tuple[str, int]:
+        return (self.agent, self.ref.file_index)
+
+    def first(self, chosen: NDArray[np.bool_]) -> int | None:
+        """Returns the place of the first of the chosen items in collection order."""
+        places = np.flatnonzero(chosen)
+        if not len(places):
+            return None
+        if self.numbers is None:
+            return int(places[0])
+        return int(places[np.argmin(self.numbers[places])])
 
     def after(self, last: OrderKey | None) -> NDArray[np.bool_]:
         """Returns which items come after `last` in collection order."""
-        if last is None or self._prefix < last[:3]:
+        if last is None or self._prefix < last[:2]:
             return np.zeros(len(self.rows), np.bool_)
-        if self._prefix > last[:3]:
+        if self._prefix > last[:2]:
             return np.ones(len(self.rows), np.bool_)
-        return self.rows > last[3]
+        number, part, row = last[2:]
+        if self.ref.part == part:
+            later = self.rows > row
+        else:
+            later = np.full(len(self.rows), self.ref.part > part)
+        if self.numbers is None:
+            return later
+        return (self.numbers > number) | ((self.numbers == number) & later)
 
 
 def item_blocks(
@@ -84,6 +106,32 @@ def item_blocks(
         _block(ref, footer, task, agent, rows, spec_hashes, specs, dataset, config)
         for (task, agent), rows in sorted(groups.items())
     ]
+
+
+def in_collection_order(
+    blocks: Sequence[ItemBlock],
+    chosen: Sequence[NDArray[np.bool_]],
+    values: Sequence[NDArray[Any]],
+) -> NDArray[Any]:
+    """Returns the chosen values of several blocks, joined in collection order.
+
+    Args:
+        blocks: In any order.
+        chosen: Which items, for each block.
+        values: One value an item, for each block.
+    """
+    prefixes = [(block.agent, block.ref.file_index) for block in blocks]
+    rank = {prefix: place for place, prefix in enumerate(sorted(set(prefixes)))}
+    keys = []
+    for block, prefix, mask in zip(blocks, prefixes, chosen, strict=True):
+        rows = block.rows[mask].astype(np.int64)
+        table = np.empty((4, len(rows)), np.int64)
+        numbers = None if block.numbers is None else block.numbers[mask]
+        table[0], table[1] = rows, block.ref.part
+        table[2], table[3] = 0 if numbers is None else numbers, rank[prefix]
+        keys.append(table)
+    joined = np.concatenate([v[m] for v, m in zip(values, chosen, strict=True)])
+    return joined[np.lexsort(np.concatenate(keys, axis=1))]
 
 
 def _block(
@@ -144,6 +192,11 @@ def _block(
         problems=problems,
         specs=specs,
         random_return=randoms[0] if randoms else None,
+        numbers=(
+            np.array([number or 0 for number in values("number")], np.int64)
+            if footer.header["order"] == "number"
+            else None
+        ),
     )
 
 

@@ -12,12 +12,17 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gato.pipelines.columns import ItemBlock, OrderKey, quarantine_row
+from gato.pipelines.columns import (
+    ItemBlock,
+    OrderKey,
+    in_collection_order,
+    quarantine_row,
+)
 from gato.pipelines.fragment import Footer, FragmentRef, read_footer
 from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.errors import Reason
@@ -57,6 +62,7 @@ class TaskDecision:
         timesteps: Timesteps of kept episodes.
         demonstrations: Best kept training episodes, best first.
         duplicate: The id of an episode that was read twice, or None.
+        order: Whether the format's numbers gave the collection order, or the files.
     """
 
     task: str
@@ -75,6 +81,7 @@ class TaskDecision:
     timesteps: int
     demonstrations: tuple[tuple[FragmentRef, int], ...]
     duplicate: str | None
+    order: Literal["number", "file"]
 
 
 def classify(block: ItemBlock, decision: TaskDecision) -> NDArray[np.uint8]:
@@ -200,27 +207,27 @@ def decide_task(
         timesteps=0,
         demonstrations=(),
         duplicate=_duplicate(blocks),
+        order="file" if any(b.numbers is None for b in blocks) else "number",
     )
     usable = [~(_excluded(b, max_hash) | b.after(last) | b.condemned) for b in blocks]
-    first = next(
-        (
-            (b, np.flatnonzero(u)[0])
-            for b, u in zip(blocks, usable, strict=True)
-            if u.any()
-        ),
-        None,
-    )
-    if first is not None:
-        spec_hash = int(first[0].spec[first[1]])
+    firsts = [
+        (block.order_key(place), index, place)
+        for index, (block, u) in enumerate(zip(blocks, usable, strict=True))
+        if (place := block.first(u)) is not None
+    ]
+    if firsts:
+        _, index, place = min(firsts)
+        spec_hash = int(blocks[index].spec[place])
         decision = dataclasses.replace(
-            decision, spec_hash=spec_hash, spec=first[0].specs.get(spec_hash)
+            decision, spec_hash=spec_hash, spec=blocks[index].specs.get(spec_hash)
         )
-        returns = [
-            b.returns[u & (b.spec == np.uint64(spec_hash))]
+        alike = [
+            u & (b.spec == np.uint64(spec_hash))
             for b, u in zip(blocks, usable, strict=True)
         ]
         if decision.spec is not None:
-            best, window = expert_return(np.concatenate(returns).tolist())
+            returns = in_collection_order(blocks, alike, [b.returns for b in blocks])
+            best, window = expert_return(returns.tolist())
             decision = dataclasses.replace(decision, expert_return=best, window=window)
             if dataset.filter.by == "return":
                 least = least_kept_return(best, config.expert_fraction)

@@ -129,7 +129,6 @@ def dataset_manifest(
     vocabulary: manifest.VocabularyInfo,
     token_dtype: Any,
     control: bool,
-    order: str,
     verdict: Verdict,
     summaries: Sequence[dict[str, Any]],
 ) -> manifest.DatasetManifest:
@@ -143,7 +142,6 @@ def dataset_manifest(
         vocabulary: Id ranges.
         token_dtype: dtype of the tokens.
         control: Whether it holds episodes.
-        order: What the source says of its order.
         verdict: The plan's decisions.
         summaries: Of every shard of both splits.
     """
@@ -172,7 +170,7 @@ def dataset_manifest(
         episodes=accounts if control else None,
         documents=None if control else accounts,
         tasks={
-            name: _task_summary(decision, order)
+            name: _task_summary(decision)
             for name, decision in sorted(verdict.tasks.items())
             if name and _read_at_all(decision)
         },
@@ -199,7 +197,7 @@ def _read_at_all(decision: TaskDecision) -> bool:
 _OUT = (Status.EXCLUDED, Status.NOT_READ)
 
 
-def _task_summary(decision: TaskDecision, order: str) -> manifest.TaskSummary:
+def _task_summary(decision: TaskDecision) -> manifest.TaskSummary:
     counts = decision.counts
     spec = decision.spec
     return manifest.TaskSummary(
@@ -210,7 +208,7 @@ def _task_summary(decision: TaskDecision, order: str) -> manifest.TaskSummary:
         expert_return=decision.expert_return,
         random_return=decision.random_return,
         window=decision.window,
-        order=order,
+        order=decision.order,
         agents=sorted(decision.kept_by_agent),
         timesteps=decision.timesteps,
         spec=None if spec is None else manifest.TaskSpec.model_validate_json(spec),

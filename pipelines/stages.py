@@ -328,7 +328,6 @@ class FinishDataset(beam.DoFn):
             vocabulary=job.vocabulary,
             token_dtype=token_dtype(job.vocabulary.size),
             control=entry.control,
-            order=source_for(entry.dataset.format).order,
             verdict=verdict,
             summaries=summaries,
         )

@@ -253,7 +253,7 @@ def test_another_spec_than_the_first_episodes_is_quarantined(
     assert accounts([one], decision) == [[LOW, KEPT, QUARANTINED, LOW]]
     assert decision.expert_return == 2.0
     ((key, row),) = rows
-    assert key == ("one", 0, 0, 2)
+    assert key == ("one", 0, 0, 0, 2)
     assert (row["episode"], row["source"]) == ("e/2", "raw/x")
     assert row["reason"] == "spec_mismatch"
 
