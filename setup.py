@@ -100,6 +100,7 @@ setuptools.setup(
             "gato-record=gato.pipelines.record:main",
             "gato-train=gato.model.train:main",
             "gato-verify=gato.pipelines.verify:main",
+            "gato-vocabulary=gato.pipelines.vocabulary:main",
         ]
     },
 )

@@ -227,6 +227,10 @@ class TextTokenizer:
     def __reduce__(self) -> tuple[Any, tuple[bytes]]:
         return _from_bytes, (self.model_bytes,)
 
+    def pieces(self) -> list[str]:
+        """Returns every piece as SentencePiece writes it, in order of the ids."""
+        return [self._processor.id_to_piece(i) for i in range(self.vocabulary.text)]
+
     def encode_list(self, text: str) -> list[int]:
         """Returns the ids of text that `clean` returned, without bos or eos."""
         if self._kitoken is not None:

@@ -1,0 +1,1 @@
+"""How `gato-vocabulary` samples text, trains on it, and judges the model."""
