@@ -40,6 +40,24 @@ def test_parameters_are_those_of_the_formula(name, embedder):
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("1.18b", (24, 16, 2048, 8192, 128)),
+        ("364m", (12, 12, 1536, 6144, 128)),
+        ("79m", (8, 24, 768, 3072, 32)),
+    ],
+)
+def test_presets_are_the_papers(name, shape):
+    config = PRESETS[name]()
+    c = config.model
+    assert (c.blocks, c.heads, c.width, c.feed_forward, c.head_size) == shape
+    assert (config.data.batch_size, config.steps) == (512, 1_000_000)
+    assert c.stochastic_depth == 0.1
+    assert c.patch_embedder == "resnet"
+    assert config.loss_normalization == "token"
+
+
 def test_the_tiny_preset_is_tiny():
     parameters = jax.eval_shape(model_of("tiny").initial)
     table = count_parameters(parameters["embed"]["table_VD"])

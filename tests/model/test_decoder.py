@@ -169,3 +169,26 @@ def test_bfloat16_changes_the_loss_little():
     found, _ = jax.jit(half.losses)(params, mixed_batch())
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=0.1, atol=0.1)
+
+
+def test_matrices_and_tables_start_with_a_deviation_of_0_02():
+    model = small_model(LENGTH, positions="learned")
+    params = jax.jit(model.initial)()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if path[-1].key.endswith("norm_D"):
+            assert (leaf == 1).all()
+            continue
+        # Four standard deviations of an estimate from so many numbers.
+        slack = 4 / math.sqrt(2 * leaf.size)
+        assert np.std(leaf) == pytest.approx(0.02, rel=slack), path
+
+
+def test_evaluation_skips_no_sub_layer():
+    model, params = model_and_params()
+    half = small_model(LENGTH, stochastic_depth=0.5)
+    batch = mixed_batch()
+    hidden = jax.jit(half.hidden)
+    expected = np.asarray(jax.jit(model.hidden)(params, batch))
+    np.testing.assert_array_equal(hidden(params, batch), expected)
+    trained = np.asarray(hidden(params, batch, jax.random.key(0)))
+    assert (trained != expected).any()

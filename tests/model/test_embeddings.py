@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gato.model import embeddings
+from gato.model.embeddings import ResidualPatches
 
 
 def interval(index, count):
@@ -82,3 +84,42 @@ def test_draws_cover_their_interval_evenly(draws):
 def test_pixels_are_scaled_by_the_side_of_a_patch():
     pixels = embeddings.normalize_pixels(jnp.array([0, 255], jnp.uint8))
     np.testing.assert_allclose(pixels, [-0.25, 0.25])
+
+
+def convolve_slowly(image, kernel):
+    """3 x 3 over [16, 16, C], zeros around."""
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+    return sum(
+        padded[i : i + 16, j : j + 16] @ kernel[i, j]
+        for i in range(3)
+        for j in range(3)
+    )
+
+
+def branch_slowly(image, scale, shift, kernel):
+    """Norm over groups of two channels, GELU, convolution."""
+    groups = image.reshape(16, 16, 32, 2)
+    mean = groups.mean((0, 1, 3), keepdims=True)
+    deviation = np.sqrt(groups.var((0, 1, 3), keepdims=True) + 1e-5)
+    normed = ((groups - mean) / deviation).reshape(16, 16, 64) * scale + shift
+    cubic = np.sqrt(2 / np.pi) * (normed + 0.044715 * normed**3)
+    return convolve_slowly(0.5 * normed * (1 + np.tanh(cubic)), kernel)
+
+
+def test_the_residual_block_equals_a_slow_reference():
+    generator = np.random.default_rng(0)
+    block = ResidualPatches(5, nnx.Rngs(0))
+    block.scale_2C[...] = jnp.array(generator.normal(1, 0.3, (2, 64)))
+    block.shift_2C[...] = jnp.array(generator.normal(0, 0.3, (2, 64)))
+    pixels = generator.uniform(-0.25, 0.25, (2, 768)).astype(np.float32)
+    found = np.asarray(block(jnp.array(pixels), jnp.dtype("float32")))
+    names = ("lift", "first", "second", "scale_2C", "shift_2C", "project_CD")
+    lift, first, second, scale, shift, project = (
+        np.asarray(getattr(block, name)[...], np.float64) for name in names
+    )
+    for number, patch in enumerate(pixels):
+        lifted = convolve_slowly(patch.reshape(16, 16, 3), lift)
+        inner = branch_slowly(lifted, scale[0], shift[0], first)
+        whole = lifted + branch_slowly(inner, scale[1], shift[1], second)
+        pooled = whole.reshape(4, 4, 4, 4, 64).mean((1, 3)).ravel()
+        np.testing.assert_allclose(found[number], pooled @ project, atol=2e-5)

@@ -16,8 +16,10 @@ from small_models import (
 )
 
 from gato.model.batch import Batch
+from gato.model.config import OptimizerConfig
+from gato.model.configs import PRESETS
 from gato.model.data import put
-from gato.model.loss import target_weights
+from gato.model.loss import sums_by_dataset, target_weights
 from gato.model.optimizer import learning_rate, make_optimizer
 from gato.model.sharding import check_mesh, make_mesh, parse_mesh
 from gato.model.step import Model, initialize, make_train_step
@@ -120,6 +122,12 @@ def test_the_loss_is_one_sum_over_one_sum():
         assert metrics["targets"].tolist() == [4]
 
 
+def test_sums_are_those_of_each_data_set():
+    values = jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    datasets = jnp.array([2, 0, -1, 2])
+    assert sums_by_dataset(values, datasets, 3).tolist() == [7, 0, 18]
+
+
 def test_stochastic_depth_skips_a_tenth_and_keeps_the_mean():
     @jax.jit
     def draw(key):
@@ -145,6 +153,42 @@ def test_the_schedule():
     found = [np.asarray(rate(step)).item() for step in (0, 25, 50, 275, 500, 900)]
     expected = [1e-7, 5e-4, 1e-3, 5.5e-4, 1e-4, 1e-4]
     np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"), [("1.18b", 1e-4), ("364m", 2e-4), ("79m", 1e-4)]
+)
+def test_the_schedule_of_the_paper(name, peak):
+    rate = learning_rate(PRESETS[name]())
+    middle = (15_000 + 1_000_000) // 2
+    steps = (0, 7_500, 15_000, middle, 1_000_000)
+    found = [np.asarray(rate(step)).item() for step in steps]
+    expected = [1e-7, (1e-7 + peak) / 2, peak, 0.55 * peak, 0.1 * peak]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_adamw_by_hand_decays_matrices_only():
+    constant = OptimizerConfig(peak_lr=1e-2, final_fraction=1.0, warmup_steps=0)
+    config = dataclasses.replace(small_config(), optimizer=constant)
+    optimizer = make_optimizer(config)
+    start = np.array([1.0, -2.0, 3.0])
+    params = {"down_FD": jnp.array(start), "final_norm_D": jnp.array(start)}
+    state = optimizer.init(params)
+    expected = {"down_FD": start, "final_norm_D": start}
+    first, second = np.zeros(3), np.zeros(3)
+    # The last gradient is of the size of eps.
+    for t, gradient in enumerate(([1.0, -3.0, 1e-8], [2.0, 0.5, 3e-8]), start=1):
+        given = np.array(gradient)
+        gradients = dict.fromkeys(params, jnp.array(given))
+        updates, state = optimizer.update(gradients, state, params)
+        params = {name: params[name] + updates[name] for name in params}
+        first = 0.9 * first + 0.1 * given
+        second = 0.95 * second + 0.05 * given**2
+        change = (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.95**t)) + 1e-8)
+        for name, decay in (("down_FD", 0.1), ("final_norm_D", 0.0)):
+            old = expected[name]
+            expected[name] = old - 1e-2 * (change + decay * old)
+            np.testing.assert_allclose(params[name], expected[name], rtol=1e-5)
 
 
 def test_meshes_are_parsed_and_checked():

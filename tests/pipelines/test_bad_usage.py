@@ -1,11 +1,14 @@
 """Wrong commands, configs and outputs: exit code 2 and a message, before any work."""
 
+import io
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import raw_inputs
+import sentencepiece
 import yaml
 
 from gato.pipelines import build, verify
@@ -228,6 +231,27 @@ def test_another_file_is_no_tokenizer(
     text = refused(capsys, changed(config, text_tokenizer="some.model"))
     assert "some.model" in text
     assert "must be a SentencePiece model" in text
+
+
+def test_a_model_that_changes_texts_is_warned_of(
+    capsys: Any, config: pathlib.Path
+) -> None:
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    words = np.random.default_rng(0).choice(letters, (2000, 5))
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(map("".join, words)),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=1100,
+        normalization_rule_name="nmt_nfkc",
+        minloglevel=2,
+    )
+    (config.parent / "some.model").write_bytes(model.getvalue())
+    changed_dataset(config, paths=["raw/none.jsonl"])
+    text = refused(capsys, changed(config, text_tokenizer="some.model"))
+    assert "some.model: decode(encode(x)) is not x on a test string" in text
+    assert "none.jsonl" in text
 
 
 # The output.

@@ -4,6 +4,7 @@ import collections
 from collections.abc import Sequence
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
@@ -99,3 +100,15 @@ def test_the_floor_of_many_segments_is_quick() -> None:
     used = sum(length * n for length, n in counts.items())
     assert rows * 1024 >= used
     assert rows * 1024 < 1.01 * used
+
+
+@pytest.mark.parametrize("longest", [40, 300, 1024])
+def test_little_of_a_row_is_padding(longest: int) -> None:
+    # Mistake 15: one short segment a row is padding to 96-99%.
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(10, longest + 1, 4000).tolist()
+    num_rows = len(pack_best_fit(lengths, 1024))
+    # At length 1024 not even the floor fills its rows.
+    floor = best_fit_decreasing_rows(collections.Counter(lengths), 1024)
+    assert num_rows < 1.02 * floor
+    assert sum(lengths) > 0.96 * num_rows * 1024

@@ -316,6 +316,8 @@ def test_discrete_values_out_of_range():
         error = refused({"x": np.array(column)}, MOVES)
         assert error.reason == Reason.DISCRETE_OUT_OF_RANGE
         assert refused(FLOATS, {"move": np.array(column)}).reason == error.reason
+        clipped = refused(FLOATS, {"move": np.array(column)}, actions={"clip": True})
+        assert clipped.reason == error.reason
     error = refused(FLOATS, MOVES, {"move": Space(num_values=3)})
     assert error.reason == Reason.DISCRETE_OUT_OF_RANGE
 
