@@ -60,6 +60,7 @@ READERS = {
     "text": text_documents,
     "webdataset": webdataset_documents,
 }
+CONTROL = ("minari", "rlds")
 KINDS = (
     "padding",
     "text",
@@ -220,7 +221,7 @@ def _check_dataset(
     place = f"{folder.name}/manifest.json"
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     length, dtype = config["sequence_length"], manifest["token_dtype"]
-    is_control = dataset["format"] == "minari"
+    is_control = dataset["format"] in CONTROL
     expect_equal(len({i.id for i in items}), len(items), folder.name, "distinct ids")
     plan = make_plan(items, config, dataset)
     accounts = _check_accounts(folder, manifest, plan, is_control)
