@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 import rich.console
@@ -139,7 +140,7 @@ def _run_job(
     chosen: engine.Engine,
     console: rich.console.Console,
 ) -> None:
-    def submit(job: SampleJob) -> PipelineState:
+    def submit(job: SampleJob) -> Any:
         pipeline = beam.Pipeline(runner=chosen.runner, options=chosen.options)
         _ = pipeline | "SampleTexts" >> SampleTexts(job, paths)
         return pipeline.run().wait_until_finish()

@@ -22,6 +22,9 @@ _GZIP_HEADER_BYTES = 10
 _MAX_HEADER_BYTES = 2 << 20
 _HAS_CHECKSUM, _HAS_EXTRA, _HAS_NAME, _HAS_COMMENT = 2, 4, 8, 16
 
+# Its type stub says that it is an instance.
+_ISAL_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]
+
 COMPRESSIONS = (".gz", ".zst")
 
 
@@ -90,7 +93,7 @@ def _gzip_chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
                 is_open = True
             try:
                 out = state.decompress(data, _CHUNK_BYTES)
-            except isal_zlib.error as error:
+            except _ISAL_ERROR as error:
                 raise CorruptStreamError(f"damaged gzip data: {error}") from error
             if out:
                 yield out

@@ -31,7 +31,7 @@ def write_images(
     """Writes JPEGs under VQAv2's names and returns their image ids."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
-    ids = list(IMAGE_IDS[:num_images])
+    ids: list[int] = list(IMAGE_IDS[:num_images])
     for image_id in ids:
         pixels = generator.integers(0, 256, (side, side, 3)).astype(np.uint8)
         data = raw_inputs.encode_image(pixels, ".jpg")

@@ -18,6 +18,7 @@ from gato.pipelines import discover, verify
 from gato.pipelines.segments import MAX_PAIRS
 from gato.pipelines.sources import coco, image_folder
 from gato.pipelines.sources.coco import CocoSource
+from gato.schemas import files
 from gato.schemas.config import load_config
 from gato.schemas.episode import Document, TextPart, Unreadable
 from gato.schemas.errors import Reason, UsageError
@@ -239,13 +240,13 @@ def test_an_image_of_several_captions_in_a_row_is_read_once(
 
     path = image_sets.write_coco(tmp_path, captions=5, edit=in_a_row)
     opened = []
-    real = image_folder.files.open_read
+    real = files.open_read
 
     def counting(name: str) -> Any:
         opened.append(name)
         return real(name)
 
-    monkeypatch.setattr(image_folder.files, "open_read", counting)
+    monkeypatch.setattr(files, "open_read", counting)
     assert len(pairs(read(path))) == 15
     assert sum(name.endswith(".jpg") for name in opened) == 3
 

@@ -148,12 +148,12 @@ def test_images_under_their_plain_ids(tmp_path: pathlib.Path) -> None:
 # Bad entries
 
 
-def question(**changes: Any) -> dict[str, Callable[[Content], None]]:
+def question(**changes: Any) -> dict[str, Any]:
     """Changes the third question, whose id is 73000; `...` removes a field."""
     return {"edit_questions": lambda content: _change(content["questions"][2], changes)}
 
 
-def annotation(**changes: Any) -> dict[str, Callable[[Content], None]]:
+def annotation(**changes: Any) -> dict[str, Any]:
     """Changes the third question's annotation."""
 
     def edit(content: Content) -> None:
@@ -172,11 +172,11 @@ def _change(entry: Content, changes: Content) -> None:
 
 def of_annotations(
     edit: Callable[[list[Any]], Any],
-) -> dict[str, Callable[[Content], None]]:
+) -> dict[str, Any]:
     return {"edit_annotations": lambda content: edit(content["annotations"])}
 
 
-def without_choice(answers: Any) -> dict[str, Callable[[Content], None]]:
+def without_choice(answers: Any) -> dict[str, Any]:
     return annotation(multiple_choice_answer=..., answers=answers)
 
 
@@ -221,7 +221,7 @@ NO_ANNOTATION = "none has the question_id"
 )
 def test_a_bad_entry_costs_one(
     tmp_path: pathlib.Path,
-    edits: dict[str, image_sets.Edit],
+    edits: dict[str, Any],
     item: int,
     reason: Reason,
     words: str,
