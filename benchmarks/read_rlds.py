@@ -29,7 +29,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from gato.pipelines.sources.rlds import RldsSource
-from gato.pipelines.sources.rlds_wire import parse_example
+from gato.pipelines.sources.rlds_wire import Example
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Episode
 from gato.schemas.tfrecord import iterate_records
@@ -116,7 +116,7 @@ def read_walk(shard: str) -> int:
     for _, record in iterate_records(data, shard):
         columns = {
             name: feature.floats() if feature.kind == "float" else feature.integers()
-            for name, feature in parse_example(record).items()
+            for name, feature in Example(record).items()
         }
         count += int((columns["steps/is_last"] == 0).sum())
     return count

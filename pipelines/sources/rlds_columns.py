@@ -133,6 +133,8 @@ def _find(features: Features, name: str) -> Feature:
             Reason.MISSING_FIELD,
             f"an episode must have {name!r}, as features.json says; it is not there",
         ) from None
+    except WireError as error:
+        raise QuarantineError(Reason.CORRUPT_RECORD, f"{name!r}: {error}") from error
 
 
 def _wired(name: str, read: Any) -> Any:

@@ -12,7 +12,7 @@ from gato.pipelines.sources.rlds_fallback import Fallback
 from gato.pipelines.sources.rlds_features import Leaf
 from gato.pipelines.sources.rlds_layout import Layout
 from gato.pipelines.sources.rlds_records import Record, fetch
-from gato.pipelines.sources.rlds_wire import Feature, WireError, parse_example
+from gato.pipelines.sources.rlds_wire import Example, Feature, WireError
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Column, Episode, Unreadable
 from gato.schemas.errors import GatoError, QuarantineError, Reason
@@ -218,7 +218,7 @@ class EpisodeReader:
 
 def _parse(data: memoryview) -> Features:
     try:
-        return parse_example(data)
+        return Example(data)
     except WireError as error:
         raise QuarantineError(
             Reason.CORRUPT_RECORD, f"a record must be a tf.train.Example: {error}"
@@ -259,7 +259,7 @@ def _text(leaf: Leaf | None, features: Features) -> str | None:
 def _number(leaf: Leaf, data: memoryview) -> int | None:
     """Returns an episode's number; None if it has none."""
     try:
-        values = rlds_columns.episode_values(leaf, parse_example(data))
+        values = rlds_columns.episode_values(leaf, Example(data))
     except (WireError, QuarantineError):
         return None
     if not isinstance(values, np.ndarray) or values.size != 1:
