@@ -133,3 +133,14 @@ class ReadsBeside(Protocol):
             UsageError: If one is not there, or it is not clear which is meant.
         """
         ...
+
+
+@runtime_checkable
+class ReadsTexts(Protocol):
+    """A source that can leave the images of its documents unread."""
+
+    def read_texts(
+        self, partition: Partition, dataset: Dataset
+    ) -> Iterator[Document | Unreadable]:
+        """Yields what `read` does, without images, whether they are there or not."""
+        ...

@@ -110,14 +110,15 @@ class CocoSource:
         self, partition: base.Partition, dataset: Dataset
     ) -> Iterator[Document | Unreadable]:
         """Yields each annotation's pair, or the verdict on it."""
-        try:
-            captions = _captions(partition.path)
-        except QuarantineError as error:
-            yield base.unreadable(partition, None, partition.first_number, error)
-            return
         folder = image_folder.image_folder(partition.path, dataset)
-        items = _items(partition, captions)
+        items = _items(partition)
         yield from image_folder.read_images(items, folder, partition.path)
+
+    def read_texts(
+        self, partition: base.Partition, dataset: Dataset
+    ) -> Iterator[Document | Unreadable]:
+        """Yields each annotation's caption, or the verdict on it."""
+        yield from image_folder.without_images(_items(partition), partition.path)
 
 
 def _captions(path: str) -> _Captions:
@@ -164,9 +165,12 @@ def _image_name(image: _Image, place: str) -> str | QuarantineError:
         return error
 
 
-def _items(
-    partition: base.Partition, captions: _Captions
-) -> Iterator[Pending | Unreadable]:
+def _items(partition: base.Partition) -> Iterator[Pending | Unreadable]:
+    try:
+        captions = _captions(partition.path)
+    except QuarantineError as error:
+        yield base.unreadable(partition, None, partition.first_number, error)
+        return
     numbers = range(len(captions.annotations))[partition.start : partition.stop]
     for number in numbers:
         item_id = f"{partition.relative_path}/{number}"

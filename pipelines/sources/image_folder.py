@@ -111,12 +111,7 @@ def read_images(
         if isinstance(item, Unreadable):
             yield item
         elif isinstance(data, bytes):
-            yield Document(
-                document_id=item.document_id,
-                source=source,
-                number=item.number,
-                parts=(ImagePart(data=data), *item.texts),
-            )
+            yield _document(item, source, (ImagePart(data=data), *item.texts))
         else:
             yield Unreadable(
                 source=source,
@@ -125,6 +120,25 @@ def read_images(
                 reason=data.reason,
                 detail=data.detail,
             )
+
+
+def without_images(
+    items: Iterator[Pending | Unreadable], source: str
+) -> Iterator[Document | Unreadable]:
+    """Yields each item with its texts alone."""
+    for item in items:
+        if isinstance(item, Unreadable):
+            yield item
+        else:
+            yield _document(item, source, item.texts)
+
+
+def _document(
+    item: Pending, source: str, parts: tuple[TextPart | ImagePart, ...]
+) -> Document:
+    return Document(
+        document_id=item.document_id, source=source, number=item.number, parts=parts
+    )
 
 
 class _Folder:

@@ -142,15 +142,16 @@ class VqaSource:
         self, partition: base.Partition, dataset: Dataset
     ) -> Iterator[Document | Unreadable]:
         """Yields each question with its answer, or the verdict on it."""
-        path = partition.path
-        try:
-            questions = _questions(path, find_annotations(path, dataset))
-        except QuarantineError as error:
-            yield base.unreadable(partition, None, partition.first_number, error)
-            return
-        folder = image_folder.image_folder(path, dataset)
-        items = _items(partition, questions)
-        yield from image_folder.read_images(items, folder, path)
+        folder = image_folder.image_folder(partition.path, dataset)
+        items = _items(partition, dataset)
+        yield from image_folder.read_images(items, folder, partition.path)
+
+    def read_texts(
+        self, partition: base.Partition, dataset: Dataset
+    ) -> Iterator[Document | Unreadable]:
+        """Yields each question and answer without image, or the verdict on it."""
+        items = _items(partition, dataset)
+        yield from image_folder.without_images(items, partition.path)
 
 
 def find_annotations(path: str, dataset: Dataset) -> str:
@@ -308,8 +309,14 @@ def _most_frequent(entries: list[_Answer] | None, place: str) -> str:
 
 
 def _items(
-    partition: base.Partition, questions: _Questions
+    partition: base.Partition, dataset: Dataset
 ) -> Iterator[Pending | Unreadable]:
+    path = partition.path
+    try:
+        questions = _questions(path, find_annotations(path, dataset))
+    except QuarantineError as error:
+        yield base.unreadable(partition, None, partition.first_number, error)
+        return
     first_stray = len(questions.questions)
     for number in range(questions.num_items)[partition.start : partition.stop]:
         if number < first_stray:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from gato.pipelines.discover import SourcePath
 from gato.pipelines.progress import Reporter
-from gato.pipelines.sources.base import Partition
+from gato.pipelines.sources.base import Partition, ReadsTexts
 from gato.pipelines.sources.registry import source_for
 from gato.pipelines.vocabularies.texts import chunks, has_texts, texts_of
 from gato.schemas import files
@@ -121,7 +121,9 @@ class _SamplePartition(beam.DoFn):
     def process(self, element: tuple[SourcePath, int, Partition]) -> Iterator[str]:
         path, place, partition = element
         chosen = _Chosen(self._job, path.dataset)
-        for item in source_for(chosen.dataset.format).read(partition, chosen.dataset):
+        source = source_for(chosen.dataset.format)
+        read = source.read_texts if isinstance(source, ReadsTexts) else source.read
+        for item in read(partition, chosen.dataset):
             self._reporter.add(items=1)
             if not chosen.add(item):
                 break

@@ -1,5 +1,6 @@
 """Captioned images of COCO files, beside what `json` reads of them."""
 
+import dataclasses
 import json
 import pathlib
 import pickle
@@ -249,6 +250,21 @@ def test_an_image_of_several_captions_in_a_row_is_read_once(
     monkeypatch.setattr(files, "open_read", counting)
     assert len(pairs(read(path))) == 15
     assert sum(name.endswith(".jpg") for name in opened) == 3
+
+
+def test_texts_are_read_without_images(tmp_path: pathlib.Path) -> None:
+    path = image_sets.write_coco(tmp_path, edit=annotation(caption=3))
+    expected = read(path)
+    for image in (tmp_path / "images").iterdir():
+        image.unlink()
+    source, config = CocoSource(), dataset("coco")
+    (partition,) = source.partition(str(path), NAME, config)
+    items = list(source.read_texts(partition, config))
+    assert verdicts(items) == verdicts(expected) != []
+    for item, whole in zip(items, expected, strict=True):
+        if isinstance(item, Document):
+            assert isinstance(whole, Document)
+            assert item == dataclasses.replace(whole, parts=whole.parts[1:])
 
 
 def test_a_changed_file_is_parsed_again(tmp_path: pathlib.Path) -> None:
