@@ -6,7 +6,6 @@ that no manifest lists under `splits.train` are never trained on.
 
 import dataclasses
 import difflib
-import fnmatch
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +18,7 @@ from gato.schemas.manifest import (
     ShardInfo,
     load_dataset_manifest,
 )
+from gato.schemas.shards import find_shards
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,36 +57,11 @@ class Dataset:
         return fingerprint(self.name, self.manifest.fingerprint, *sums)
 
 
-def _no_match(pattern: str) -> UsageError:
-    folder, _, name = pattern.rpartition("/")
-    folders = [found for found in files.glob(folder or ".") if files.is_folder(found)]
-    if not folders:
-        while folder and not files.is_folder(folder):
-            folder = folder.rpartition("/")[0]
-        return UsageError(
-            f"no TFRecord shards match {pattern!r}; of its path only"
-            f" {folder or '.'!r} is a folder. Is the path right and the build finished?"
-        )
-    held = files.list_folder(folders[0])
-    hint = "A build's training shards are '<output>/<dataset>/train-*.tfrecord'."
-    for wrong, right in (("-", "_"), ("_", "-")):
-        if fnmatch.filter(held, name.replace(wrong, right)):
-            hint = f"Did the pattern use {wrong!r} for {right!r}?"
-    first = f", first {held[0]!r}" if held else ""
-    return UsageError(
-        f"no TFRecord shards match {pattern!r}; the folder {folders[0]!r} holds"
-        f" {len(held)} files{first}. {hint}"
-    )
-
-
 def _match(patterns: Sequence[str]) -> dict[str, list[str]]:
     """Returns the names of matched files by folder."""
     matched: dict[str, list[str]] = {}
     for pattern in patterns:
-        found = [path for path in files.glob(pattern) if path.endswith(".tfrecord")]
-        if not found:
-            raise _no_match(pattern)
-        for path in found:
+        for path in find_shards(pattern, "train"):
             folder, _, name = path.rpartition("/")
             names = matched.setdefault(folder or ".", [])
             if name not in names:
@@ -160,8 +135,8 @@ def find_datasets(
     """Returns the data sets that globs of shards lead to, sorted by name.
 
     Args:
-        patterns: Globs, local or URLs. Matched validation shards and demonstrations are
-            left out.
+        patterns: Globs, or folders of builds and data sets, local or URLs. Matched
+            validation shards and demonstrations are left out.
         weights: Replace the manifests' weights by name; 0 leaves a data set out.
 
     Raises:

@@ -157,14 +157,15 @@ class Display:
                 f"{short_number(int(tokens / seconds))} tokens/s",
             )
         else:
-            seconds = max(now - self._stage_begin, 1e-9)
+            seconds = now - self._stage_begin
             written = sums.get("row_bytes", 0) / 1e6
-            parts = (
+            parts: tuple[str, ...] = (
                 f"{items:,} items",
                 f"{short_number(sums.get('rows', 0))} rows",
                 f"{written:,.1f} MB written",
-                f"{written / seconds:,.1f} MB/s",
             )
+            if seconds >= 1:  # a stage is noticed only when it is shown
+                parts = (*parts, f"{written / seconds:,.1f} MB/s")
         return (*parts, f"{_clock(now - self._begin)} elapsed")
 
     def _render(self) -> rich.console.Group:

@@ -13,6 +13,7 @@ from gato.schemas.manifest import (
     load_dataset_manifest,
 )
 from gato.schemas.record import Row, decode_row
+from gato.schemas.shards import find_shards
 from gato.tokenizers.decode import DecodedSegment
 from gato.tokenizers.decode import decode_row as decode_segments
 from gato.tokenizers.text import TextTokenizer
@@ -40,28 +41,6 @@ class InspectedRow:
     manifest: DatasetManifest
     row: Row
     segments: list[DecodedSegment]
-
-
-def find_shards(pattern: str) -> list[str]:
-    """Returns the shards that a pattern, a shard or a data set's folder names.
-
-    Raises:
-        UsageError: If there are none, with what is there instead.
-    """
-    if files.is_folder(pattern):
-        pattern = files.join(pattern, "*-of-*.tfrecord")
-    found = [path for path in files.glob(pattern) if path.endswith(".tfrecord")]
-    if found:
-        return found
-    folder = pattern.rpartition("/")[0] or "."
-    there = [name for name in files.list_folder(folder) if name.endswith(".tfrecord")]
-    hint = (
-        f"{folder} holds {len(there)} shards, first {there[0]!r}."
-        if there
-        else "Give a shard, a quoted pattern, or a data set's folder, such as"
-        " 'out/babyai/train-*.tfrecord'."
-    )
-    raise UsageError(f"no TFRecord shards match {pattern!r}. {hint}")
 
 
 def _spans(path: str) -> list[tuple[int, int]]:
@@ -135,7 +114,7 @@ def read_rows(pattern: str, first: int, count: int) -> Iterator[InspectedRow]:
     """Yields rows by number over all shards that a pattern names, in their order.
 
     Args:
-        pattern: A shard, a pattern of shards, or a data set's folder.
+        pattern: As of `find_shards`.
         first: Number of the first row, from 0 over all shards.
         count: How many rows; fewer if there are no more.
 

@@ -56,6 +56,21 @@ def test_a_glob_chooses_shards(folder):
     assert [shard.name for shard in found.train] == ["train-00001-of-00002.tfrecord"]
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_folder_stands_for_its_training_shards(folder, end):
+    (folder / "control" / "demonstrations.tfrecord").touch()
+    assert len(find_datasets([f"{folder}{end}"])) == 2
+    (found,) = find_datasets([f"{folder}/control{end}"])
+    assert len(found.train) == 2
+
+
+@pytest.mark.parametrize("pattern", ["", "/*/train-*.tfrecord"])
+def test_an_unfinished_build_is_told(tmp_path, pattern):
+    (tmp_path / "_fragments").mkdir()
+    with pytest.raises(UsageError, match="is not finished: run the same gato-build"):
+        find_datasets([f"{tmp_path}{pattern}"])
+
+
 def test_a_data_set_of_weight_0_or_without_rows_is_left_out(folder):
     toy_shards.write_dataset(
         str(folder),
@@ -74,8 +89,8 @@ def test_a_data_set_of_weight_0_or_without_rows_is_left_out(folder):
     ("pattern", "said"),
     [
         ("control/train_*.tfrecord", "Did the pattern use '_' for '-'?"),
-        ("control/*.arrow", "holds 7 files, first 'manifest.json'"),
-        ("contol/train-*.tfrecord", "is a folder. Is the path right"),
+        ("control/*.arrow", "holds 3 shards, first 'train-00000-of-00002.tfrecord'"),
+        ("contol/train-*.tfrecord", "is a folder. Give a build's output folder"),
     ],
 )
 def test_a_glob_without_a_match_says_what_is_there(folder, pattern, said):
