@@ -9,6 +9,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import image_sets
 import numpy as np
 import pytest
 import raw_inputs
@@ -89,7 +90,11 @@ def write_documents(root: pathlib.Path) -> list[dict[str, Any]]:
     documents = [*raw_inputs.texts(9, 40), raw_inputs.sentence(generator, 700)]
     raw_inputs.write_jsonl(root / "text" / "a.jsonl", documents)
     raw_inputs.write_jsonl(root / "text" / "b.jsonl", [documents[0], "one more"])
+    image_sets.write_coco(root / "coco", num_images=12, captions=5)
+    image_sets.write_vqa(root / "vqa", num_images=12, questions=4, seed=1)
     return [
+        {"name": "coco", "format": "coco", "paths": ["raw/coco/*.json"]},
+        {"name": "vqa", "format": "vqa", "paths": ["raw/vqa/*questions.json"]},
         {"name": "pairs", "format": "webdataset", "paths": ["raw/pairs/*.tar"]},
         {"name": "text", "format": "text", "paths": ["raw/text/*.jsonl"]},
     ]
@@ -111,13 +116,14 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> retokenizer.Report:
 
 
 def test_equals_the_independent_tokenization(usual: retokenizer.Report) -> None:
-    names = {"many", "walk", "grid", "pixels", "pairs", "text"}
+    names = {"many", "walk", "grid", "pixels", "pairs", "text", "coco", "vqa"}
     assert set(usual.datasets) == names
     for found in usual.datasets.values():
         assert found.rows["train"] > 0
         assert found.rows["validation"] > 0
     # The options of the raw data were met, so that equality says something.
-    assert usual.datasets["pairs"].pairs[5] > 0
+    for name in ("pairs", "coco", "vqa"):
+        assert usual.datasets[name].pairs[5] > 0
     assert usual.datasets["text"].segments > usual.datasets["text"].accounts["read"]
     assert usual.datasets["pixels"].images > 100
 
@@ -258,8 +264,11 @@ def write_corner_documents(root: pathlib.Path) -> list[dict[str, Any]]:
     (root / "files" / "bom.txt").write_bytes(b"\xef\xbb\xbfwith a mark\r\n\r\nand more")
     (root / "files" / "latin.txt").write_bytes("Zürich".encode("latin-1"))
     (root / "files" / "long.txt").write_text("all work and no play\n" * 700)
+    image_sets.write_vqa(root / "ok-vqa", num_images=4, is_ok_vqa=True)
+    (root / "ok-vqa" / "images" / image_sets.image_name(73)).unlink()
     pairs = {"format": "webdataset", "paths": ["raw/odd/*.tar"]}
     return [
+        {"name": "ok-vqa", "format": "vqa", "paths": ["raw/ok-vqa/*questions.json"]},
         pairs | {"name": "kept-images", "image": {"encoding": "keep"}},
         pairs | {"name": "raw-images", "image": {"encoding": "raw"}},
         {"name": "files", "format": "text", "paths": ["raw/files/*.txt"]},
@@ -277,7 +286,7 @@ def corners(tmp_path_factory: pytest.TempPathFactory) -> retokenizer.Report:
         validation_fraction=0.0,
         max_quarantine_fraction=1.0,
         prompts={"fraction": 1.0, "tail_fraction": 0.0},
-        loss={"text_observations": False, "prompts": False},
+        loss={"text_observations": False, "questions": False, "prompts": False},
     )
     return build_and_check(config, root / "out")
 
@@ -299,6 +308,8 @@ def test_options_equal_the_independent_tokenization(
         "missing_success": 3,
     }
     assert found["files"].accounts["quarantined"] == {"not_utf8": 1}
+    assert found["ok-vqa"].accounts["quarantined"] == {"missing_image": 2}
+    assert 0 < found["ok-vqa"].targets < found["ok-vqa"].tokens["text"]
     assert found["photo"].prompts["tail"] == 0
     assert found["photo"].prompts["uniform"] > 0
 

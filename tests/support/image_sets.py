@@ -18,7 +18,7 @@ Edit = Callable[[dict[str, Any]], Any]
 
 SUBTYPE = "val2014"
 # Real ids have six digits or fewer, and leave gaps.
-IMAGE_IDS = (42, 73, 581929, 9, 100000, 7, 1234, 66)
+IMAGE_IDS = (42, 73, 581929, 9, 100000, 7, 1234, 66, 500, 31, 2, 90210)
 
 
 def image_name(image_id: int) -> str:
@@ -57,7 +57,7 @@ def write_coco(
 
     Args:
         root: The folder.
-        num_images: At most 8.
+        num_images: At most 12.
         captions: Of each image.
         seed: Decides images and captions.
         edit: Changes the content before it is written.
@@ -111,7 +111,7 @@ def write_vqa(
 
     Args:
         root: The folder.
-        num_images: At most 8.
+        num_images: At most 12.
         questions: On each image.
         seed: Decides images, questions and answers.
         is_ok_vqa: Whether annotations have no `multiple_choice_answer`.

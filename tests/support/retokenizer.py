@@ -21,6 +21,7 @@ import yaml
 from retokenizer_documents import text_documents, webdataset_documents
 from retokenizer_episodes import minari_episodes
 from retokenizer_items import Item, Vocabulary
+from retokenizer_pairs import coco_documents, vqa_documents
 from retokenizer_plan import Plan, make_plan
 from retokenizer_segments import DocumentChecker, EpisodeChecker
 from retokenizer_shards import (
@@ -56,8 +57,10 @@ DATASET_DEFAULTS: dict[str, Any] = {
     "document": None,
 }
 READERS = {
+    "coco": coco_documents,
     "minari": minari_episodes,
     "text": text_documents,
+    "vqa": vqa_documents,
     "webdataset": webdataset_documents,
 }
 CONTROL = ("minari", "rlds")

@@ -26,7 +26,8 @@ from retokenizer_items import (
 )
 
 
-def _document(pieces: list[tuple[int, Any]]) -> Tokens:
+def document_tokens(pieces: list[tuple[int, Any]]) -> Tokens:
+    """Returns the slots of a document's texts and images, every text a target."""
     tokens, kinds, mask = flatten(pieces, True)
     return Tokens(
         tokens=np.array(tokens, np.int64),
@@ -59,13 +60,14 @@ def text_documents(
             item = Item(f"{path.name}/{number}", ("", str(path), number))
             try:
                 ids = [*vocab.encode(text), vocab.eos]
-                item.content = _document([(values.TEXT, ids)])
+                item.content = document_tokens([(values.TEXT, ids)])
             except Bad as bad:
                 item.reason = str(bad)
             yield item
 
 
-def _pixels(data: bytes) -> NDArray[np.uint8]:
+def decode_pixels(data: bytes) -> NDArray[np.uint8]:
+    """Returns the padded RGB pixels of an image file."""
     stored: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
         raise Bad("corrupt_image")
@@ -101,12 +103,12 @@ def webdataset_documents(
                 caption: str | bytes = sample.get(dataset["text_key"] or "txt", b"")
                 if not caption:
                     caption = json.loads(sample["json"])["caption"]
-                pixels = _pixels(images[0])
+                pixels = decode_pixels(images[0])
                 most = dataset["image"]["max_patches"] or 196
                 if values.num_patches(pixels) > most or dataset["image"]["resize"]:
                     raise NotImplementedError("resized images cannot be predicted")
                 ids = [*vocab.encode(caption), vocab.eos]
-                content = _document([(values.IMAGE, pixels), (values.TEXT, ids)])
+                content = document_tokens([(values.IMAGE, pixels), (values.TEXT, ids)])
                 if len(content.tokens) > config["sequence_length"]:
                     raise Bad("too_long")
                 item.content, item.image = content, images[0]

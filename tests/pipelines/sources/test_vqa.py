@@ -14,7 +14,7 @@ import numpy as np
 import pair_sources
 import pytest
 import raw_inputs
-from building import run_build
+from building import build_message, run_build
 from pair_sources import dataset, pairs, verdicts
 
 from gato.pipelines import verify
@@ -421,6 +421,25 @@ def test_answers_outlive_the_annotations_in_little_memory(
     # Both files' bytes and what a question takes; a dict a question takes 4 times it.
     assert peak < 1.1 * sum(sizes) + 500 * 20_000
     assert held < 1.1 * sizes[0] + 400 * 20_000
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        (ANNOTATIONS, "one annotations JSON beside the questions must end in"),
+        ("images", "its images must lie in a folder"),
+    ],
+)
+def test_a_build_without_annotations_or_images_is_refused(
+    tmp_path: pathlib.Path, capsys: Any, gone: str, words: str
+) -> None:
+    image_sets.write_vqa(tmp_path)
+    (tmp_path / gone).rename(tmp_path / "elsewhere")
+    entry = {"name": "vqa", "format": "vqa", "paths": [NAME]}
+    config = raw_inputs.write_config(tmp_path / "build.yaml", [entry])
+    message = build_message(capsys, config, tmp_path / "out")
+    assert (message.code, words in message.text) == (2, True), message
+    assert "Traceback" not in message.text
 
 
 def test_builds_and_verifies(tmp_path: pathlib.Path) -> None:
