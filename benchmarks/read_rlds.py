@@ -45,7 +45,6 @@ class World(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Random episodes with RLDS' usual features."""
 
     VERSION = tfds.core.Version("1.0.0")
-    pkg_dir_path = pathlib.Path(__file__).parent
 
     def _info(self) -> Any:
         step = {

@@ -19,10 +19,9 @@ the files do. `success` likewise, and among the steps' own features.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Literal
-
-import numpy as np
 
 from gato.pipelines.sources import base, rlds_fallback
 from gato.pipelines.sources.rlds_episodes import EpisodeReader
@@ -78,21 +77,24 @@ class RldsSource:
         whole = dataclasses.replace(
             whole, order="file" if layout.number is None else "number"
         )
-        lengths = [shard.num_items for shard in layout.info.shards]
-        sizes = [_size(shard.path) for shard in layout.info.shards]
-        if None in lengths:
+        shards = layout.info.shards
+        sizes = [_size(shard.path) for shard in shards]
+        lengths = [s.num_items for s in shards if s.num_items is not None]
+        if len(lengths) < len(shards):
             return [dataclasses.replace(whole, num_bytes=sum(sizes))]
-        firsts = np.cumsum([0, *lengths]).tolist()
+        firsts = itertools.accumulate(lengths, initial=0)
         return [
             dataclasses.replace(
                 whole,
                 start=index,
                 stop=index + 1,
-                first_number=firsts[index],
+                first_number=first,
                 num_bytes=size,
                 num_items=length,
             )
-            for index, (size, length) in enumerate(zip(sizes, lengths, strict=True))
+            for index, (first, size, length) in enumerate(
+                zip(firsts, sizes, lengths, strict=False)
+            )
         ]
 
     def read(

@@ -142,7 +142,6 @@ def episode(number: int, steps: int, observe: Any, *, rewards: type) -> dict[str
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
-    pkg_dir_path = pathlib.Path(__file__).parent
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         return {"train": self._generate_examples()}
@@ -184,10 +183,10 @@ CONFIG = rlds_base.DatasetConfig(
     name="small",
     observation_info=F.Tensor(shape=(4,), dtype=np.float64, encoding="zlib"),
     action_info=F.FeaturesDict(STEP["action"]),
-    reward_info=np.float32,
-    discount_info=np.float32,
-    step_metadata_info={"success": np.bool_},
-    episode_metadata_info={"episode_id": np.int64},
+    reward_info=F.Scalar(np.float32),
+    discount_info=F.Scalar(np.float32),
+    step_metadata_info={"success": F.Scalar(np.bool_)},
+    episode_metadata_info={"episode_id": F.Scalar(np.int64)},
 )
 
 
