@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 import rlds_sets
@@ -359,3 +360,20 @@ def test_reading_imports_no_tensorflow(tmp_path: pathlib.Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_of_an_object_store_reads_the_same(tmp_path: pathlib.Path) -> None:
+    local = write_walks(tmp_path, [[9, 3], [2]])
+    store = fsspec.filesystem("memory")
+    try:
+        store.put(str(local), "/bucket/toy", recursive=True)
+        (folder,) = (
+            p.rpartition("/")[0] for p in store.glob("/bucket/**/features.json")
+        )
+        stored = read_episodes(f"memory://{folder}")
+    finally:
+        store.rm("/bucket", recursive=True)
+    expected = read_episodes(local)
+    assert [e.episode_id for e in stored] == [e.episode_id for e in expected]
+    for ours, other in zip(stored, expected, strict=True):
+        np.testing.assert_array_equal(ours.actions["action"], other.actions["action"])
