@@ -15,6 +15,9 @@ from isal import isal_zlib
 _CHUNK_BYTES = 1 << 20
 # The longest window that zstd's own tool writes with --ultra --long=31.
 _MAX_WINDOW_BYTES = 1 << 31
+# zstd's decompressor has no bound on what a piece becomes, and four bytes can be a
+# block of 128 KiB: of a piece there comes 128 MiB at most.
+_ZSTD_PIECE_BYTES = 4 << 10
 # gzip's header and trailer.
 _GZIP_WBITS = 31
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -57,8 +60,7 @@ def chunks(file: IO[bytes], suffix: str) -> Iterator[bytes]:
         case ".gz":
             yield from _gzip_chunks(_not_empty(_raw_chunks(file, _CHUNK_BYTES)))
         case ".zst":
-            # Small pieces: zstd has no bound on what one piece becomes.
-            yield from _zstd_chunks(_not_empty(_raw_chunks(file, _CHUNK_BYTES // 16)))
+            yield from _zstd_chunks(_not_empty(_raw_chunks(file, _ZSTD_PIECE_BYTES)))
         case _:
             yield from _raw_chunks(file, _CHUNK_BYTES)
 

@@ -130,6 +130,22 @@ def test_a_header_without_end_takes_no_memory() -> None:
         tracemalloc.stop()
 
 
+def test_a_zstd_bomb_is_read_in_bounded_memory() -> None:
+    blocks = 4000
+    # A frame of blocks that repeat one byte 128 Ki times each, the last one marked.
+    frame = b"\x28\xb5\x2f\xfd\0\x58"
+    for last in (0,) * (blocks - 1) + (1,):
+        frame += struct.pack("<I", last | 1 << 1 | 128 << 13)[:3] + b"x"
+    tracemalloc.start()
+    try:
+        size = sum(map(len, compressed.chunks(io.BytesIO(frame), ".zst")))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size == blocks * (128 << 10)
+    assert peak < 300 << 20
+
+
 def test_truncation_after_a_mebibyte_keeps_what_stood_before() -> None:
     data = np.random.default_rng(0).bytes(3 << 20)
     got = before_the_damage(gzip.compress(data, 1)[:-9], ".gz")
