@@ -84,8 +84,10 @@ def glob(pattern: str) -> list[str]:
     if not globbing.has_magic(pattern):
         return [pattern] if exists(pattern) else []
     store, stripped = object_store.filesystem(pattern)
-    found = object_store.ask(pattern, "listing", store.glob, stripped)
-    return sorted(store.unstrip_protocol(path) for path in found)
+    with contextlib.suppress(FileNotFoundError):
+        found = object_store.ask(pattern, "listing", store.glob, stripped)
+        return sorted(store.unstrip_protocol(path) for path in found)
+    return []
 
 
 def list_folder(path: str) -> list[str]:

@@ -23,12 +23,16 @@ REQUEST_SECONDS = 300.0
 _CONNECT_SECONDS = 10.0
 _FIRST_TRIES = 3
 _FIRST_PAUSE_SECONDS = 0.5
-# Buckets with folders and zones of their own are looked for by gRPC, which waits a
-# minute where that is blocked, as it is in front of an emulator.
-_BUCKET_KINDS = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
 EMULATOR_HOST = "STORAGE_EMULATOR_HOST"
 
 _reached: set[str] = set()
+
+
+class NoConnectionError(Exception):
+    """There is no way to a host that was never reached.
+
+    Not an OSError, which aiohttp would make one of its own that gcsfs retries.
+    """
 
 
 def options() -> dict[str, Any]:
@@ -55,9 +59,11 @@ def make(**arguments: Any) -> Any:
     Args:
         arguments: Of its class, over `options`.
     """
-    os.environ.setdefault(_BUCKET_KINDS, "false")
     import google.auth.exceptions
-    from gcsfs import GCSFileSystem
+
+    # Not `gcsfs.GCSFileSystem`: it first asks by gRPC of what kind each bucket is, and
+    # waits a minute for that where only HTTP passes.
+    from gcsfs.core import GCSFileSystem
 
     logger = logging.getLogger("gcsfs")
     if logger.level == logging.NOTSET:
@@ -78,8 +84,7 @@ async def _first_contact(request: Any, handler: Callable[[Any], Awaitable[Any]])
     """Fails within seconds if a host was never reached; later, gcsfs tries for longer.
 
     Raises:
-        ConnectionError: If there is no connection. Unlike aiohttp's own error, it is
-            none that gcsfs retries.
+        NoConnectionError: If there is no connection.
     """
     import aiohttp
 
@@ -91,7 +96,9 @@ async def _first_contact(request: Any, handler: Callable[[Any], Awaitable[Any]])
             if origin in _reached:
                 raise
             if not tries_left:
-                raise ConnectionError(f"no connection to {origin}: {error}") from error
+                raise NoConnectionError(
+                    f"no connection to {origin}: {error}"
+                ) from error
             await asyncio.sleep(_FIRST_PAUSE_SECONDS)
         else:
             break

@@ -157,7 +157,7 @@ def failed(path: str, doing: str, error: BaseException | str) -> StoreError:
             "there is no such object, or no longer. Was it removed, or renamed, while"
             " this ran? Put it back, then run the same command again."
         )
-    elif isinstance(error, ConnectionError):
+    elif isinstance(error, google_storage.NoConnectionError):
         rest = f"{text}. Check network and address, then run the same command again."
     else:
         rest = f"{text}. Trying again did not help; run the same command again later."
