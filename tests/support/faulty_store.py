@@ -243,10 +243,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     num_bytes=len(answer),
                 )
             )
-            if kind in ("reset", "lost"):
-                self._reset()
-            else:
-                self._send(status, headers, answer, is_cut=kind == "cut")
+        # No longer counted: who has the answer may ask again before this ends.
+        if kind in ("reset", "lost"):
+            self._reset()
+        else:
+            self._send(status, headers, answer, is_cut=kind == "cut")
 
     def _answer(
         self,
@@ -301,7 +302,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.connection.close()
         self.close_connection = True
 
-    do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 - the base's names
+    do_GET = do_POST = do_PUT = do_DELETE = _handle
 
 
 def _parse_multipart(body: bytes) -> tuple[str, bytes]:
