@@ -108,7 +108,7 @@ class RldsSource:
             layout = Layout.load(partition, dataset)
             reader = EpisodeReader(partition.path, dataset, layout)
         except (QuarantineError, UsageError) as error:
-            yield _lost_folder(partition, dataset, error)
+            yield from _lost_folder(partition, dataset, error)
             return
         records = read_records(
             layout.info.shards[partition.start : partition.stop],
@@ -140,14 +140,16 @@ def _size(path: str) -> int:
 
 def _lost_folder(
     partition: base.Partition, dataset: Dataset, error: Exception
-) -> Unreadable:
+) -> Iterator[Unreadable]:
+    """Yields a verdict for each episode promised, or one where none is."""
     is_verdict = isinstance(error, QuarantineError)
-    return Unreadable(
-        source=partition.path,
-        item_id=None,
-        number=partition.first_number,
-        task=dataset.task,
-        agent=dataset.agent,
-        reason=error.reason if is_verdict else Reason.UNSUPPORTED,
-        detail=error.detail if is_verdict else str(error),
-    )
+    for place in range(partition.num_items or 1):
+        yield Unreadable(
+            source=partition.path,
+            item_id=None,
+            number=partition.first_number + place,
+            task=dataset.task,
+            agent=dataset.agent,
+            reason=error.reason if is_verdict else Reason.UNSUPPORTED,
+            detail=error.detail if is_verdict else str(error),
+        )

@@ -18,6 +18,7 @@ from gato.schemas.episode import Column
 from gato.schemas.errors import QuarantineError, Reason, UsageError
 
 _PACKAGE = "tensorflow_datasets"
+_MODULE = "tensorflow_datasets.core.features."
 
 
 def check_installed(path: str, unknown: Mapping[str, Leaf]) -> None:
@@ -37,7 +38,7 @@ def check_installed(path: str, unknown: Mapping[str, Leaf]) -> None:
 
 def _described(unknown: Mapping[str, Leaf]) -> str:
     return ", ".join(
-        f"{key!r} ({leaf.class_name.rsplit('.', 1)[-1]} of {leaf.dtype})"
+        f"{key!r} ({leaf.class_name.removeprefix(_MODULE)})"
         for key, leaf in sorted(unknown.items())
     )
 

@@ -340,7 +340,7 @@ def test_an_unknown_feature_needs_tensorflow_datasets(
 ) -> None:
     monkeypatch.setattr(rlds_fallback, "_PACKAGE", "not_installed")
     path = write_unknown(tmp_path)
-    with pytest.raises(UsageError, match=r"'clip' \(Video .*gato-pipelines\[rlds\]"):
+    with pytest.raises(UsageError, match=r"'clip' \(.*Video\).*gato-pipelines\[rlds\]"):
         RldsSource().partition(str(path), "1.0.0", dataset())
 
 
