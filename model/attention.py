@@ -1,4 +1,4 @@
-"""Causal attention inside segments, and the rotary positions of queries and keys.
+"""Causal attention inside segments, with rotary or Transformer-XL's positions.
 
 One function, so that a fused kernel can take its place where one compiles.
 """
@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-_ROPE_BASE = 10_000.0
+_BASE = 10_000.0
 
 
 def positions_in_segment(segment_BL: jax.Array) -> jax.Array:
@@ -22,7 +22,7 @@ def positions_in_segment(segment_BL: jax.Array) -> jax.Array:
 def rotate(x_BLHK: jax.Array, positions_BL: jax.Array) -> jax.Array:
     """Returns queries or keys turned by their positions (RoPE, halves as pairs)."""
     half = x_BLHK.shape[-1] // 2
-    rates_K = _ROPE_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    rates_K = _BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles_BL1K = (positions_BL[:, :, None] * rates_K[None, None, :])[:, :, None, :]
     cosine, sine = jnp.cos(angles_BL1K), jnp.sin(angles_BL1K)
     first, second = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
@@ -30,21 +30,61 @@ def rotate(x_BLHK: jax.Array, positions_BL: jax.Array) -> jax.Array:
     return jnp.concatenate(turned, axis=-1).astype(x_BLHK.dtype)
 
 
+def sinusoids(length: int, width: int) -> jax.Array:
+    """Returns float32 [L, D]: for each distance 0, 1, ..., its sines, then cosines."""
+    half = width // 2
+    rates_D = _BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles_LD = jnp.arange(length, dtype=jnp.float32)[:, None] * rates_D[None, :]
+    return jnp.concatenate([jnp.sin(angles_LD), jnp.cos(angles_LD)], axis=-1)
+
+
+def score_distances(query_BLHK: jax.Array, distance_LHK: jax.Array) -> jax.Array:
+    """Returns float32 [B, H, L, L]: at (i, j <= i), query i times distance i - j.
+
+    One product with all distances, whose rows are then shifted into place
+    (Transformer-XL, appendix B); what stands at j > i means nothing.
+
+    Args:
+        query_BLHK: Queries.
+        distance_LHK: A vector for each distance, from 0.
+    """
+    rows, length, heads, _ = query_BLHK.shape
+    far_to_near = jnp.einsum(
+        "blhk,mhk->bhlm",
+        query_BLHK,
+        distance_LHK[::-1],
+        preferred_element_type=jnp.float32,
+    )
+    padded = jnp.pad(far_to_near, ((0, 0), (0, 0), (0, 0), (1, 0)))
+    return padded.reshape(rows, heads, length + 1, length)[:, :, 1:]
+
+
 def attend(
     query_BLHK: jax.Array,
     key_BLHK: jax.Array,
     value_BLHK: jax.Array,
     segment_BL: jax.Array,
+    distance_scores_BHLM: jax.Array | None = None,
 ) -> jax.Array:
     """Returns [B, L, H, K]: each slot's mixture of its segment's slots up to itself.
 
     Softmax in float32. Padding (segment 0) attends to padding, so no slot is without a
     key and nothing becomes NaN.
+
+    Args:
+        query_BLHK: Queries.
+        key_BLHK: Keys.
+        value_BLHK: Values.
+        segment_BL: Of the slots.
+        distance_scores_BHLM: Added to the products before they are scaled.
     """
     scale = 1 / math.sqrt(query_BLHK.shape[-1])
-    scores_BHLM = scale * jnp.einsum(
+    scores_BHLM = jnp.einsum(
         "blhk,bmhk->bhlm", query_BLHK, key_BLHK, preferred_element_type=jnp.float32
     )
+    if distance_scores_BHLM is not None:
+        scores_BHLM = scores_BHLM + distance_scores_BHLM
+    scores_BHLM = scale * scores_BHLM
     length = segment_BL.shape[1]
     causal_LM = jnp.tril(jnp.ones((length, length), bool))
     same_BLM = segment_BL[:, :, None] == segment_BL[:, None, :]

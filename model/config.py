@@ -39,13 +39,16 @@ class ModelConfig:
         heads: H.
         head_size: K, of keys and values.
         feed_forward: F; GEGLU splits it, so F / 2 hidden units come out.
-        positions: How a slot knows its place in its segment: `rope` turns queries and
-            keys, `learned` adds a vector.
+        positions: How a slot knows its place in its segment: `xl` scores distances
+            against fixed sinusoids (Transformer-XL; the published sizes), `rope` turns
+            queries and keys, `learned` adds a vector.
         patch_embedder: `resnet` (one residual block a patch) or `linear`.
         stochastic_depth: Chance that a sub-layer is skipped for a row in training.
         compute_dtype: Dtype of the matrix products; parameters, norms, softmax and loss
             stay float32.
-        remat: What the backward pass computes again: nothing, or whole blocks.
+        remat: What the backward pass computes again: `none`; `attention`: all of a
+            block but its attention's output; `dots`: all but products of weights;
+            `block`: all.
     """
 
     width: int
@@ -53,11 +56,11 @@ class ModelConfig:
     heads: int
     head_size: int
     feed_forward: int
-    positions: Literal["rope", "learned"] = "rope"
+    positions: Literal["xl", "rope", "learned"] = "xl"
     patch_embedder: Literal["resnet", "linear"] = "resnet"
     stochastic_depth: float = 0.1
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "block"] = "none"
+    remat: Literal["none", "attention", "dots", "block"] = "none"
 
     def __post_init__(self) -> None:
         for name in ("width", "blocks", "heads", "head_size"):
@@ -72,6 +75,11 @@ class ModelConfig:
             self.positions != "rope" or self.head_size % 2 == 0,
             "model.head_size is even where positions is rope",
             self.head_size,
+        )
+        _check(
+            self.positions != "xl" or self.width % 2 == 0,
+            "model.width is even where positions is xl",
+            self.width,
         )
         _check(
             0 <= self.stochastic_depth < 1,
@@ -182,6 +190,8 @@ class TrainConfig:
         checkpoint: When the state is saved.
         validation: When the model is validated.
         steps: Updates of the whole run.
+        microbatches: Parts of a batch that each device takes one after the other, to
+            hold fewer activations; their gradients are summed, and divided once.
         seed: Of initialisation, patch positions and stochastic depth.
         loss_normalization: `token` weighs every target of the batch alike (equation 2
             of the paper), `row` every row that has one.
@@ -194,11 +204,13 @@ class TrainConfig:
     checkpoint: CheckpointConfig = CheckpointConfig()
     validation: ValidationConfig = ValidationConfig()
     steps: int = 1_000_000
+    microbatches: int = 1
     seed: int = 0
     loss_normalization: Literal["token", "row"] = "token"
 
     def __post_init__(self) -> None:
         _check(self.steps >= 1, "steps is at least 1", self.steps)
+        _check(self.microbatches >= 1, "microbatches is at least 1", self.microbatches)
 
     @property
     def warmup_steps(self) -> int:

@@ -2,7 +2,8 @@
 
 FLOPs per token = 6 * (blocks * (4 d H K + 1.5 d F) + V d) + 6 * blocks * H * K * L: a
 forward and a backward pass, causal attention counted half, V the padded table, the
-patch embedder apart, recomputation not counted.
+patch embedder apart, recomputation not counted. Positions `xl` add
+3 * blocks * H * K * L, their product of queries and distances.
 """
 
 import math
@@ -29,7 +30,8 @@ def flops_per_token(
     inner = model.heads * model.head_size
     block = 4 * model.width * inner + 1.5 * model.width * model.feed_forward
     products = model.blocks * block + table_rows(vocabulary_size) * model.width
-    return 6 * products + 6 * model.blocks * inner * sequence_length
+    scores = 9 if model.positions == "xl" else 6
+    return 6 * products + scores * model.blocks * inner * sequence_length
 
 
 def flops_per_patch(config: TrainConfig) -> float:

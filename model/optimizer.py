@@ -8,7 +8,7 @@ import optax
 from gato.model.config import TrainConfig
 
 # Norm scales, shifts and single vectors, which weight decay would only pull to zero.
-_UNDECAYED = ("norm_D", "action_D", "scale_2C", "shift_2C")
+_UNDECAYED = ("norm_D", "action_D", "bias_HK", "scale_2C", "shift_2C")
 
 
 def learning_rate(config: TrainConfig) -> optax.Schedule:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gato.model.config import ModelConfig
+from gato.model.config import TrainConfig
 from gato.schemas.errors import UsageError
 
 AXES = ("data", "fsdp", "tensor")
@@ -25,6 +25,9 @@ _LOGICAL: dict[str, tuple[str | None, ...]] = {
     "key_DHK": ("width", "heads", None),
     "value_DHK": ("width", "heads", None),
     "output_HKD": ("heads", None, "width"),
+    "distance_DHK": ("width", "heads", None),
+    "content_bias_HK": ("heads", None),
+    "distance_bias_HK": ("heads", None),
     "gated_D2F": ("width", None, "hidden"),
     "down_FD": ("hidden", "width"),
     "project_CD": (None, "width"),
@@ -69,15 +72,17 @@ def parse_mesh(text: str | None, num_devices: int) -> dict[str, int]:
     return {name: sizes.get(name, 1) for name in AXES}
 
 
-def check_mesh(sizes: dict[str, int], model: ModelConfig, batch_size: int) -> None:
+def check_mesh(sizes: dict[str, int], config: TrainConfig) -> None:
     """Checks that rows and parameters divide over the mesh.
 
     Raises:
         UsageError: If they do not, with the sizes.
     """
-    rows = sizes["data"] * sizes["fsdp"]
+    model = config.model
+    rows = sizes["data"] * sizes["fsdp"] * config.microbatches
+    shared = "data * fsdp" + " * microbatches" * (config.microbatches > 1)
     for what, value, axes, size in (
-        ("batch_size", batch_size, "data * fsdp", rows),
+        ("batch_size", config.data.batch_size, shared, rows),
         ("model.width", model.width, "fsdp", sizes["fsdp"]),
         ("model.heads", model.heads, "tensor", sizes["tensor"]),
         ("model.feed_forward / 2", model.feed_forward // 2, "tensor", sizes["tensor"]),

@@ -17,7 +17,7 @@ from gato.model.batch import Batch
 from gato.model.config import TrainConfig
 from gato.model.loss import shift_targets, sums_by_dataset, target_weights, token_losses
 from gato.model.optimizer import make_optimizer
-from gato.model.sharding import tree_shardings
+from gato.model.sharding import BATCH_AXES, constrain, tree_shardings
 from gato.model.transformer import Decoder
 
 State = dict[str, Any]
@@ -94,23 +94,31 @@ def make_train_step(
     def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state["step"])
 
-        def weighted_sum(params: State) -> tuple[jax.Array, tuple]:
-            losses_BL, counts_BL = model.losses(params, batch, key)
+        def weighted_sum(params: State, part: Batch) -> tuple[jax.Array, State]:
+            losses_BL, counts_BL = model.losses(params, part, key)
             weights_BL = target_weights(counts_BL, config.loss_normalization)
-            return (losses_BL * weights_BL).sum(), (losses_BL, counts_BL, weights_BL)
+            total = (losses_BL * weights_BL).sum()
+            return total, {
+                "total": total,
+                "weight": weights_BL.sum(),
+                "loss_sums": sums_by_dataset(losses_BL, part.dataset_B, num_datasets),
+                "targets": sums_by_dataset(counts_BL, part.dataset_B, num_datasets),
+            }
 
-        (total, (losses_BL, counts_BL, weights_BL)), gradients = jax.value_and_grad(
-            weighted_sum, has_aux=True
-        )(state["params"])
-        weight = jnp.maximum(weights_BL.sum(), 1)
+        def sums_of(part: Batch) -> tuple[State, State]:
+            gradient_of = jax.grad(weighted_sum, has_aux=True)
+            return gradient_of(state["params"], part)
+
+        gradients, sums = _add_up(sums_of, batch, config.microbatches)
+        weight = jnp.maximum(sums["weight"], 1)
         gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
         updates, optimizer_state = optimizer.update(
             gradients, state["optimizer"], state["params"]
         )
         metrics = {
-            "loss": total / weight,
-            "loss_sums": sums_by_dataset(losses_BL, batch.dataset_B, num_datasets),
-            "targets": sums_by_dataset(counts_BL, batch.dataset_B, num_datasets),
+            "loss": sums["total"] / weight,
+            "loss_sums": sums["loss_sums"],
+            "targets": sums["targets"],
             "gradient_norm": optax.tree.norm(gradients),
         }
         new_state = {
@@ -121,6 +129,34 @@ def make_train_step(
         return new_state, metrics
 
     return train_step
+
+
+def _add_up(
+    sums_of: Callable[[Batch], tuple[State, State]], batch: Batch, microbatches: int
+) -> tuple[State, State]:
+    """Returns the sum of `sums_of` over the parts of a batch, one after the other.
+
+    A part holds one group of rows of each device, so nothing travels.
+    """
+    if microbatches == 1:
+        return sums_of(batch)
+    groups = batch.patches_GPC.shape[0]
+    devices = groups // microbatches
+
+    def divide(array: jax.Array) -> jax.Array:
+        each, *rest = array.shape[0] // groups, *array.shape[1:]
+        parts = array.reshape(devices, microbatches, each, *rest).swapaxes(0, 1)
+        parts = parts.reshape(microbatches, devices * each, *rest)
+        return constrain(parts, None, BATCH_AXES)
+
+    parts = jax.tree.map(divide, batch)
+    first = jax.eval_shape(sums_of, jax.tree.map(lambda part: part[0], parts))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
+
+    def add(sums: Any, part: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, sums_of(part)), None
+
+    return jax.lax.scan(add, zeros, parts)[0]
 
 
 def make_initial_state(model: Model) -> Callable[[], State]:

@@ -163,7 +163,7 @@ def train(run: Run, progress: rich.progress.Progress) -> None:
         run.datasets,
         batch_size=config.data.batch_size,
         seed=config.data.seed,
-        groups=run.groups,
+        groups=run.groups * config.microbatches,
         threads=config.data.threads,
         host=jax.process_index(),
         hosts=jax.process_count(),
@@ -239,7 +239,7 @@ def _execute(arguments: argparse.Namespace) -> None:
         sequence_length=manifest.sequence_length if manifest else _PAPER_LENGTH,
     )
     sizes = parse_mesh(arguments.mesh, jax.device_count())
-    check_mesh(sizes, config.model, config.data.batch_size)
+    check_mesh(sizes, config)
     if arguments.describe:
         print(json.dumps(describe(model, sizes), indent=1))
         return

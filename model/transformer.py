@@ -9,8 +9,15 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
-from gato.model.attention import attend, positions_in_segment, rotate
+from gato.model.attention import (
+    attend,
+    positions_in_segment,
+    rotate,
+    score_distances,
+    sinusoids,
+)
 from gato.model.batch import Batch
 from gato.model.config import ModelConfig
 from gato.model.embeddings import SlotEmbedder, look_up, normal
@@ -19,6 +26,12 @@ from gato.model.sharding import BATCH_AXES, constrain
 _EPSILON = 1e-6
 # Purposes folded into a step's key.
 _PATCHES, _DEPTH = 0, 1
+# By `remat`: what of a block's forward pass is kept for the backward pass.
+_SAVED = {
+    "attention": jax.checkpoint_policies.save_only_these_names("attention"),
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "block": None,
+}
 
 
 def rms_norm(x_BLD: jax.Array, scale_D: jax.Array) -> jax.Array:
@@ -41,6 +54,10 @@ class Block(nnx.Module):
         self.key_DHK = normal(rngs.params(), (width, *inner))
         self.value_DHK = normal(rngs.params(), (width, *inner))
         self.output_HKD = normal(rngs.params(), (*inner, width))
+        if config.positions == "xl":
+            self.distance_DHK = normal(rngs.params(), (width, *inner))
+            self.content_bias_HK = normal(rngs.params(), inner)
+            self.distance_bias_HK = normal(rngs.params(), inner)
         self.feed_forward_norm_D = nnx.Param(jnp.ones(width))
         self.gated_D2F = normal(rngs.params(), (width, 2, hidden))
         self.down_FD = normal(rngs.params(), (hidden, width))
@@ -57,10 +74,24 @@ class Block(nnx.Module):
         )
         if self.config.positions == "rope":
             query, key = rotate(query, positions_BL), rotate(key, positions_BL)
-        mixed_BLHK = attend(query, key, value, segment_BL)
+        scores_BHLM = None
+        if self.config.positions == "xl":
+            scores_BHLM = self._distance_scores(query)
+            query = query + self.content_bias_HK[...].astype(dtype)[None, None]
+        mixed_BLHK = attend(query, key, value, segment_BL, scores_BHLM)
         return jnp.einsum(
             "blhk,hkd->bld", mixed_BLHK, self.output_HKD[...].astype(dtype)
         )
+
+    def _distance_scores(self, query_BLHK: jax.Array) -> jax.Array:
+        dtype = query_BLHK.dtype
+        distance_LHK = jnp.einsum(
+            "ld,dhk->lhk",
+            sinusoids(query_BLHK.shape[1], self.config.width).astype(dtype),
+            self.distance_DHK[...].astype(dtype),
+        )
+        bias_11HK = self.distance_bias_HK[...].astype(dtype)[None, None]
+        return score_distances(query_BLHK + bias_11HK, distance_LHK)
 
     def feed_forward(self, x_BLD: jax.Array) -> jax.Array:
         """Returns [B, L, D], to be added."""
@@ -133,13 +164,15 @@ class Decoder(nnx.Module):
         def body(x_BLD: jax.Array, scanned: tuple) -> tuple[jax.Array, None]:
             layer, state = scanned
             block = nnx.merge(graph, state)
-            change = block.attention(x_BLD, batch.segment_BL, positions_BL)
+            change = checkpoint_name(
+                block.attention(x_BLD, batch.segment_BL, positions_BL), "attention"
+            )
             x_BLD = x_BLD + kept(layer, 0, change)
             x_BLD = x_BLD + kept(layer, 1, block.feed_forward(x_BLD))
             return constrain(x_BLD, BATCH_AXES, None, None), None
 
-        if self.config.remat == "block":
-            body = jax.checkpoint(body)
+        if self.config.remat != "none":
+            body = jax.checkpoint(body, policy=_SAVED[self.config.remat])
         layers = jnp.arange(self.config.blocks)
         return jax.lax.scan(body, x_BLD, (layers, stacked))[0]
 

@@ -21,6 +21,7 @@ def get_config() -> TrainConfig:
             heads=4,
             head_size=32,
             feed_forward=1024,
+            positions="rope",
             patch_embedder="linear",
             stochastic_depth=0.0,
             compute_dtype="float32",

@@ -56,7 +56,7 @@ def mixed_batch():
     )
 
 
-@pytest.mark.parametrize("positions", ["rope", "learned"])
+@pytest.mark.parametrize("positions", ["xl", "rope", "learned"])
 def test_loss_equals_the_slow_reference(positions):
     model, params = model_and_params(positions)
     batch = mixed_batch()
@@ -77,7 +77,7 @@ def test_a_slot_sees_itself_and_what_stands_before_and_nothing_after():
     assert (norms[8:] == 0).all()
 
 
-@pytest.mark.parametrize("positions", ["rope", "learned"])
+@pytest.mark.parametrize("positions", ["xl", "rope", "learned"])
 def test_no_gradient_crosses_a_segment(positions):
     _, params = model_and_params(positions)
     segment = [[1] * 6 + [2] * 10]
@@ -88,7 +88,7 @@ def test_no_gradient_crosses_a_segment(positions):
     assert (norms[6:13] > 0).all()
 
 
-@pytest.mark.parametrize("positions", ["rope", "learned"])
+@pytest.mark.parametrize("positions", ["xl", "rope", "learned"])
 def test_packed_segments_equal_each_alone(positions):
     model, params = model_and_params(positions)
     losses = jax.jit(model.losses)

@@ -16,7 +16,7 @@ from small_models import (
 )
 
 from gato.model.batch import Batch
-from gato.model.config import OptimizerConfig
+from gato.model.config import DataConfig, OptimizerConfig
 from gato.model.configs import PRESETS
 from gato.model.data import put
 from gato.model.loss import sums_by_dataset, target_weights
@@ -38,18 +38,19 @@ def batch_of_8(t):
     return make_batch(
         tokens,
         kind=kinds,
-        loss_mask=np.isin(kinds, (1, 6)),
+        loss_mask=np.isin(kinds, (1, 6)) & (np.arange(8)[:, None] > kinds - 3),
         segment=np.tile([1] * 6 + [2] * 9 + [0], (8, 1)),
         local=np.where(kinds == 3, 0, -1),
         patches=generator.integers(0, 256, (16, 768)).astype(np.uint8),
     )
 
 
-def run_steps(sizes, count, repeat=False, **changes):
+def run_steps(sizes, count, repeat=False, microbatches=1, **changes):
     """Returns the losses and the last state of a small model on a mesh."""
-    model = small_model(LENGTH, **changes)
+    config = dataclasses.replace(small_config(**changes), microbatches=microbatches)
+    model = Model(config, vocabulary_size=VOCABULARY, sequence_length=LENGTH)
     mesh = make_mesh(sizes)
-    groups = sizes["data"] * sizes["fsdp"]
+    groups = sizes["data"] * sizes["fsdp"] * microbatches
     with jax.set_mesh(mesh):
         state = initialize(model, mesh)
         step = jax.jit(make_train_step(model, 1), donate_argnums=0)
@@ -67,7 +68,7 @@ def run_steps(sizes, count, repeat=False, **changes):
 
 @pytest.mark.slow
 def test_a_2x2x2_mesh_equals_one_device_and_splits_the_parameters():
-    options = {"stochastic_depth": 0.1, "positions": "learned"}
+    options = {"stochastic_depth": 0.1, "positions": "xl"}
     one, state_of_one = run_steps({"data": 1, "fsdp": 1, "tensor": 1}, 4, **options)
     many, state_of_many = run_steps({"data": 2, "fsdp": 2, "tensor": 2}, 4, **options)
     np.testing.assert_allclose(many, one, rtol=1e-5)
@@ -79,6 +80,31 @@ def test_a_2x2x2_mesh_equals_one_device_and_splits_the_parameters():
     table = state_of_many["params"]["embed"]["table_VD"]
     assert isinstance(table.sharding, NamedSharding)
     assert table.addressable_shards[0].data.shape == (256 // 2, 16 // 2)
+
+
+@pytest.mark.slow
+def test_microbatches_equal_the_whole_batch():
+    """Uneven targets: a mean of means would differ in the first digits."""
+    one, state_of_one = run_steps({"data": 1, "fsdp": 1, "tensor": 1}, 3)
+    parts, state_of_parts = run_steps(
+        {"data": 2, "fsdp": 1, "tensor": 1}, 3, microbatches=4
+    )
+    np.testing.assert_allclose(parts, one, rtol=1e-5)
+    for leaf, other in zip(
+        jax.tree.leaves(state_of_one["params"]),
+        jax.tree.leaves(state_of_parts["params"]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(leaf, other, atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["attention", "dots", "block"])
+def test_what_is_computed_again_changes_nothing(remat):
+    sizes = {"data": 1, "fsdp": 1, "tensor": 1}
+    expected, _ = run_steps(sizes, 2)
+    found, _ = run_steps(sizes, 2, remat=remat)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -197,13 +223,15 @@ def test_meshes_are_parsed_and_checked():
     for wrong in ("model=2", "data", "data=0", "data=-1", "data=two"):
         with pytest.raises(UsageError, match="--mesh: axes are data, fsdp, tensor"):
             parse_mesh(wrong, 8)
-    model = small_config().model
+    config = dataclasses.replace(
+        small_config(), data=DataConfig(batch_size=64), microbatches=2
+    )
     for text, what in (
-        ("data=3", "batch_size must divide"),
+        ("data=3", r"batch_size must divide by data \* fsdp \* microbatches"),
         ("data=1,fsdp=32", "model.width must divide"),
         ("data=1,tensor=4", "model.heads must divide"),
     ):
         with pytest.raises(UsageError, match=what):
-            check_mesh(parse_mesh(text, 8), model, 32)
+            check_mesh(parse_mesh(text, 8), config)
     with pytest.raises(UsageError, match="needs 64 devices, this machine has 8"):
         make_mesh(parse_mesh("data=64", 8))

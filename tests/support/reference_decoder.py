@@ -59,7 +59,22 @@ def _embed(params, batch, row):
     return out
 
 
-def _attention(weights, xs, segments, positions, rope):
+def _sinusoid(distance, width):
+    angles = [distance * 10_000 ** (-i / (width // 2)) for i in range(width // 2)]
+    return np.array([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+
+
+def _score(weights, head, query, key, distance, positions):
+    """A key's score for a query, before the scale."""
+    if positions != "xl":
+        return query @ key
+    place = _sinusoid(distance, len(weights["distance_DHK"]))
+    place = place @ weights["distance_DHK"][:, head]
+    content = (query + weights["content_bias_HK"][head]) @ key
+    return content + (query + weights["distance_bias_HK"][head]) @ place
+
+
+def _attention(weights, xs, segments, places, positions):
     normed = [_norm(x, weights["attention_norm_D"]) for x in xs]
     changes = []
     for slot in range(len(xs)):
@@ -68,13 +83,22 @@ def _attention(weights, xs, segments, positions, rope):
 
             def project(name, at, head=head):
                 vector = normed[at] @ weights[name][:, head]
-                turned = rope and name != "value_DHK"
-                return _turn(vector, positions[at]) if turned else vector
+                turned = positions == "rope" and name != "value_DHK"
+                return _turn(vector, places[at]) if turned else vector
 
             query = project("query_DHK", slot)
             seen = [s for s in range(slot + 1) if segments[s] == segments[slot]]
-            scores = [query @ project("key_DHK", s) / len(query) ** 0.5 for s in seen]
-            exponentials = np.exp(np.array(scores) - max(scores))
+            scores = np.array(
+                [
+                    _score(
+                        *(weights, head, query, project("key_DHK", s)),
+                        *(slot - s, positions),
+                    )
+                    for s in seen
+                ]
+            )
+            scores = scores / len(query) ** 0.5
+            exponentials = np.exp(scores - scores.max())
             shares = exponentials / exponentials.sum()
             mixed = sum(
                 share * project("value_DHK", s)
@@ -98,7 +122,7 @@ def reference_losses(params, batch, vocabulary_size, *, positions="rope"):
         blocks = params["blocks"]
         for layer in range(len(blocks["down_FD"])):
             weights = {name: value[layer] for name, value in blocks.items()}
-            changes = _attention(weights, xs, segments, place, positions == "rope")
+            changes = _attention(weights, xs, segments, place, positions)
             xs = [x + change for x, change in zip(xs, changes, strict=True)]
             for slot, x in enumerate(xs):
                 normed = _norm(x, weights["feed_forward_norm_D"])

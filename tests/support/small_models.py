@@ -21,6 +21,7 @@ def small_config(**changes):
         heads=2,
         head_size=8,
         feed_forward=32,
+        positions="rope",
         patch_embedder="linear",
         stochastic_depth=0.0,
         compute_dtype="float32",
