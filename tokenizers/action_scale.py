@@ -1,8 +1,8 @@
 """Actions with finite bounds to bins and back (specification.md section 1, `space`).
 
-The bounds map affinely to [-1, 1]. Rounding in that map must not decide a bin (0.3
-within ±0.4 lies below the border of bin 896, and scales to exactly 0.75 in float64), so
-the bin is computed and then corrected by comparing the unscaled value with the exact
+The bounds map affinely to [-1, 1]. Rounding in that map must not decide a bin (0.15
+within ±0.4 lies below the border of bin 704, and scales to exactly 0.375 in float64),
+so the bin is computed and then corrected by comparing the unscaled value with the exact
 borders.
 """
 

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gato.schemas.errors import QuarantineError, Reason
+from gato.tokenizers import continuous
 from gato.tokenizers.action_scale import ActionScale
 
 BOUND = st.floats(-1e3, 1e3)
@@ -25,9 +26,20 @@ def test_bins_are_exact(low, high, place):
     assert scale.encode(np.array([[value]])).tolist() == [[expected]]
 
 
-def test_rounding_of_the_scaling_decides_nothing():
-    # In float64, 0.3 within ±0.4 scales to exactly 0.75: the lower border of bin 896.
-    assert ActionScale((-0.4,), (0.4,)).encode(np.array([[0.3]])).tolist() == [[895]]
+@pytest.mark.parametrize(
+    ("value", "bound", "expected"),
+    [
+        # Scales to 0.375, the lower border of bin 704, though it lies below that.
+        (0.15, 0.4, 703),
+        # Scales to below 0.5, the lower border of bin 768, though it lies on that.
+        (0.35, 0.7, 768),
+    ],
+)
+def test_rounding_of_the_scaling_decides_nothing(value, bound, expected):
+    scaled = 2 * ((value + bound) / (bound + bound)) - 1
+    assert continuous.encode_action(np.array([scaled])) != expected
+    scale = ActionScale((-bound,), (bound,))
+    assert scale.encode(np.array([[value]])).tolist() == [[expected]]
 
 
 def test_ends_tolerance_and_dimensions():
