@@ -2,7 +2,7 @@
 
 Paper: 1.18B parameters, batch 512, 1,000,000 steps, about 4 days on a TPU v3
 slice of 16x16.
-Here: 1078.4M parameters with `rope` and the vocabulary of 33,025, as
+Here: 1179.1M parameters with the vocabulary of 33,025 (1078.4M with `rope`), as
 `--describe` prints; neither time nor score has been measured.
 
     gato-train --shards 'gs://bucket/build/*/train-*.tfrecord' --model 1.18b \

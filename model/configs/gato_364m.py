@@ -1,7 +1,7 @@
 """The middle size of "A Generalist Agent" (Reed et al. 2022), appendix C, table 5.
 
 Paper: 364M parameters, batch 512, 1,000,000 steps.
-Here: 336.9M parameters with `rope` and the vocabulary of 33,025, as
+Here: 365.3M parameters with the vocabulary of 33,025 (336.9M with `rope`), as
 `--describe` prints; neither time nor score has been measured.
 
     gato-train --shards 'gs://bucket/build/*/train-*.tfrecord' --model 364m \

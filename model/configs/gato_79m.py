@@ -1,7 +1,7 @@
 """The small size of "A Generalist Agent" (Reed et al. 2022), appendix C, table 5.
 
 Paper: 79M parameters, batch 512, 1,000,000 steps.
-Here: 74.1M parameters with `rope` and the vocabulary of 33,025, as
+Here: 78.8M parameters with the vocabulary of 33,025 (74.1M with `rope`), as
 `--describe` prints; neither time nor score has been measured.
 
     gato-train --shards 'gs://bucket/build/*/train-*.tfrecord' --model 79m \
