@@ -22,7 +22,6 @@ _BASE = [
     "msgspec>=0.19",
     "numpy>=2.0",
     "opencv-python-headless>=4.12",
-    "orjson>=3.10",
     "pyarrow>=18",
     "pydantic>=2.10",
     "PyYAML>=6.0",
