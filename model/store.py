@@ -70,6 +70,11 @@ class ShardFile:
 
     @functools.cached_property
     def reader(self) -> files.RangeReader:
+        """The shard's bytes.
+
+        Raises:
+            GatoError: If it is not there.
+        """
         try:
             return files.RangeReader(self.path)
         except FileNotFoundError as error:

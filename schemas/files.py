@@ -15,7 +15,7 @@ import os
 import shutil
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from gato.schemas import object_store, store_ranges
@@ -305,7 +305,7 @@ class RangeReader:
                 )
             self._map = memoryview(content)
 
-    def read(self, ranges: Sequence[tuple[int, int]]) -> Pieces:
+    def read(self, ranges: list[tuple[int, int]]) -> Pieces:
         """Returns the bytes of each `[start, stop)`.
 
         Raises:
@@ -328,7 +328,7 @@ class RangeReader:
 
 
 def read_each(
-    wanted: Iterable[tuple[RangeReader, Sequence[tuple[int, int]]]],
+    wanted: Iterable[tuple[RangeReader, list[tuple[int, int]]]],
 ) -> Iterator[Pieces]:
     """Yields what `read` of each file gives; requests of all are on the way together.
 
@@ -352,7 +352,7 @@ def read_each(
 
 
 def _read_objects(
-    wanted: Iterable[tuple[RangeReader, Sequence[tuple[int, int]]]],
+    wanted: Iterable[tuple[RangeReader, list[tuple[int, int]]]],
 ) -> Iterator[Pieces]:
     split = [
         [store_ranges.pieces_of(reader.path, *each) for each in ranges]

@@ -89,18 +89,19 @@ async def _first_contact(request: Any, handler: Callable[[Any], Awaitable[Any]])
     import aiohttp
 
     origin = str(request.url.origin())
-    for tries_left in reversed(range(_FIRST_TRIES)):
+    tries_left = _FIRST_TRIES
+    while True:
         try:
             response = await handler(request)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             if origin in _reached:
                 raise
+            tries_left -= 1
             if not tries_left:
                 raise NoConnectionError(
                     f"no connection to {origin}: {error}"
                 ) from error
             await asyncio.sleep(_FIRST_PAUSE_SECONDS)
         else:
-            break
-    _reached.add(origin)
-    return response
+            _reached.add(origin)
+            return response

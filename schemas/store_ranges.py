@@ -11,7 +11,7 @@ import concurrent.futures
 import contextlib
 import io
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from gato.schemas import object_store
@@ -43,7 +43,7 @@ def pieces_of(path: str, start: int, stop: int) -> list[Piece]:
     ]
 
 
-def fetch(pieces: Iterable[Piece]) -> Iterator[bytes]:
+def fetch(pieces: Iterable[Piece]) -> Generator[bytes, None, None]:
     """Yields the bytes of each piece, in order, while the next ones are fetched.
 
     Raises:
