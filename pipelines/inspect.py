@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from gato.pipelines.command import run_command
 from gato.pipelines.inspection.load import InspectedRow, read_rows
 from gato.pipelines.inspection.segments import draw_segment
 from gato.pipelines.inspection.slots import kind_table, legend, slot_map
-from gato.schemas.errors import GatoError
 
 _WIDEST = 120
 _EXAMPLES = """examples:
@@ -104,20 +104,22 @@ def make_console(no_color: bool) -> tuple[Console, bool]:
     return console, color
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+def run(argv: Sequence[str] | None = None) -> int:
+    """Shows the rows that the arguments name.
+
+    Raises:
+        GatoError: If there is no such row, or it cannot be read.
+    """
     arguments = _parser().parse_args(argv)
     console, color = make_console(arguments.no_color)
-    try:
-        for row in read_rows(arguments.pattern, arguments.row, arguments.rows):
-            draw_row(row, console, color=color)
-    except GatoError as error:
-        print(f"gato-inspect: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"gato-inspect: {arguments.pattern}: {error}", file=sys.stderr)
-        return 1
+    for row in read_rows(arguments.pattern, arguments.row, arguments.rows):
+        draw_row(row, console, color=color)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return run_command(run, argv)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gato.schemas.errors import GatoError
+from gato.pipelines.command import run_command
 
 _EXAMPLES = """examples:
   gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
@@ -325,21 +325,20 @@ _RECORDERS = {
 }
 
 
+def run(argv: Sequence[str] | None = None) -> int:
+    """Records what the arguments name and is not there yet.
+
+    Raises:
+        GatoError: If something cannot be recorded, or other data is in the way.
+    """
+    options = vars(_parser().parse_args(argv))
+    _RECORDERS[options.pop("command")](**options)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code (1 failure, 2 usage, 130 interrupted)."""
-    options = vars(_parser().parse_args(argv))
-    try:
-        _RECORDERS[options.pop("command")](**options)
-    except GatoError as error:
-        print(f"gato-record: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("gato-record: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(f"gato-record: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(run, argv)
 
 
 if __name__ == "__main__":

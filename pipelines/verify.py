@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from rich import progress
 from rich.console import Console
 
+from gato.pipelines.command import run_command
 from gato.pipelines.verification import build
 from gato.pipelines.verification.problems import Problems
-from gato.schemas.errors import GatoError
 from gato.schemas.manifest import DatasetManifest
 
 _EXAMPLES = """examples:
@@ -112,18 +112,15 @@ def verify(directory: str, against: str | None, problems: Problems) -> str:
     return text
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+def run(argv: Sequence[str] | None = None) -> int:
+    """Verifies as the arguments say; returns 1 if anything disagrees.
+
+    Raises:
+        GatoError: If there is nothing to verify, with what to do.
+    """
     arguments = _parser().parse_args(argv)
     problems = Problems()
-    try:
-        text = verify(arguments.directory, arguments.against, problems)
-    except GatoError as error:
-        print(f"gato-verify: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"gato-verify: {arguments.directory}: {error}", file=sys.stderr)
-        return 1
+    text = verify(arguments.directory, arguments.against, problems)
     for line in problems.summary():
         print(line.encode(errors="backslashreplace").decode())
     print(text)
@@ -132,6 +129,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print("verified: every byte read, the manifest holds")
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return run_command(run, argv)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 from gato.pipelines.verification.dataset import Advance, check_dataset
 from gato.pipelines.verification.problems import Problems
 from gato.schemas import files
-from gato.schemas.errors import GatoError
+from gato.schemas.errors import GatoError, UsageError
 from gato.schemas.manifest import (
     ATTEMPT_NAME,
     DEMONSTRATIONS_NAME,
@@ -33,7 +33,7 @@ def is_root(folder: str) -> bool:
     """
     path = files.join(folder, MANIFEST_NAME)
     if not files.is_folder(folder):
-        raise GatoError(
+        raise UsageError(
             f"{folder}: a build's output folder, or one data set's in it, is meant, and"
             " there is no such folder. Check the path."
         )

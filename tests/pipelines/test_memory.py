@@ -5,11 +5,18 @@ prints its figures with `-s`.
 """
 
 import dataclasses
+import io
+import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tarfile
+from collections.abc import Callable
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import raw_inputs
@@ -29,6 +36,7 @@ print(imported, peak())
 sys.exit(code)
 """
 MIB = 1 << 20
+PLAN_BYTES_A_WINDOW = 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +95,65 @@ def write_input(root: pathlib.Path, copies: int) -> pathlib.Path:
     )
 
 
+def write_large_tar(root: pathlib.Path, num_bytes: int) -> dict[str, Any]:
+    """Writes one tar of photographs and captions, of so many bytes."""
+    generator = np.random.default_rng(0)
+    images = [
+        raw_inputs.encode_image(
+            generator.integers(0, 256, (224, 224, 3)).astype(np.uint8), ".jpg"
+        )
+        for _ in range(50)
+    ]
+    (root / "raw").mkdir(parents=True)
+    with tarfile.open(root / "raw" / "large.tar", "w") as tar:
+        for number in range(num_bytes // (len(images[0]) + 2048)):
+            caption = f"picture {number}".encode()
+            for extension, data in (("jpg", images[number % 50]), ("txt", caption)):
+                member = tarfile.TarInfo(f"{number:08d}.{extension}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return {
+        "name": "pairs",
+        "format": "webdataset",
+        "paths": ["raw/*.tar"],
+        "image": {"encoding": "keep"},
+    }
+
+
+def write_large_hdf5(root: pathlib.Path, num_bytes: int) -> dict[str, Any]:
+    """Writes one Minari data set of floats, of so many bytes, by copying episodes."""
+    walks = raw_inputs.random_walks(0, 50, steps=(500, 501), dimensions=39, actions=4)
+    folder = raw_inputs.write_minari(root / "raw", "toy/walk/a-v0", walks)
+    path = folder / "data" / "main_data.hdf5"
+    copies = num_bytes // path.stat().st_size
+    with h5py.File(path, "a") as file:
+        for number in range(50, 50 * copies):
+            file.copy(f"episode_{number % 50}", f"episode_{number}")
+            file[f"episode_{number}"].attrs["id"] = number
+    metadata = json.loads((folder / "data" / "metadata.json").read_text())
+    metadata["total_episodes"] *= copies
+    metadata["total_steps"] *= copies
+    (folder / "data" / "metadata.json").write_text(json.dumps(metadata))
+    return {
+        "name": "walk",
+        "format": "minari",
+        "paths": ["raw/toy/*/*"],
+        "filter": {"by": "none"},
+    }
+
+
 def peak_of_build(root: pathlib.Path, copies: int, patch: str = "") -> Peak:
     config = write_input(root / f"{copies}x", copies)
+    return peak_of(config, root / f"out{copies}", f"{copies}x", patch)
+
+
+def peak_of(
+    config: pathlib.Path, output: pathlib.Path, label: str, patch: str = ""
+) -> Peak:
+    """Builds in a process of its own, and prints and returns its peak."""
     command = [sys.executable, "-c", patch + SCRIPT, "--config", str(config)]
     done = subprocess.run(
-        [*command, "--output", str(root / f"out{copies}")],
+        [*command, "--output", str(output)],
         capture_output=True,
         text=True,
         check=False,
@@ -99,7 +161,7 @@ def peak_of_build(root: pathlib.Path, copies: int, patch: str = "") -> Peak:
     )
     assert done.returncode == 0, done.stderr
     imported, build = map(int, done.stdout.split()[-2:])
-    print(f"{copies}x: imported {imported / MIB:.0f} MiB, peak {build / MIB:.0f} MiB")
+    print(f"{label}: imported {imported / MIB:.0f} MiB, peak {build / MIB:.0f} MiB")
     return Peak(imported, build)
 
 
@@ -120,6 +182,29 @@ def test_memory_is_flat_at_sixteen_times_the_input(tmp_path: pathlib.Path) -> No
     peaks = [peak_of_build(tmp_path, copies) for copies in (1, 4, 16)]
     assert_flat(peaks[0], peaks[1])
     assert_flat(peaks[0], peaks[2])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("write", [write_large_tar, write_large_hdf5])
+def test_memory_is_flat_on_one_file_of_two_gigabytes(
+    tmp_path: pathlib.Path, write: Callable[[pathlib.Path, int], dict[str, Any]]
+) -> None:
+    peaks, windows = [], 0
+    for num_bytes in (256_000_000, 2_000_000_000):
+        root = tmp_path / str(num_bytes)
+        entry = write(root, num_bytes)
+        config = raw_inputs.write_config(root / "build.yaml", [entry])
+        label = f"{write.__name__} {num_bytes / 1e9:.2f} GB"
+        peaks.append(peak_of(config, root / "out", label))
+        manifest = json.loads(
+            (root / "out" / entry["name"] / "manifest.json").read_text()
+        )
+        windows = manifest["prompts"]["windows"]
+        shutil.rmtree(root)
+    # One bucket of 8,192 episodes is planned at a time, and the small input is less.
+    plan = PLAN_BYTES_A_WINDOW * windows
+    assert peaks[1].build <= 1.1 * peaks[0].build + plan, (peaks, plan)
+    assert peaks[1].build < 1500 * MIB
 
 
 @pytest.mark.long
