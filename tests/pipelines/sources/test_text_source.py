@@ -133,7 +133,7 @@ def test_good_lines_are_read_as_json_reads_them(
     path.write_bytes(content)
     items = read(path, text_key=text_key)
     with unittest.mock.patch.object(
-        text, "_reader_of_good", lambda key: lambda line: None
+        text, "_reader_of_good", return_value=lambda line: None
     ):
         assert read(path, text_key=text_key) == items
 

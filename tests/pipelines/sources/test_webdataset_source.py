@@ -398,5 +398,5 @@ def test_the_registry_knows_the_formats() -> None:
         assert pickle.loads(pickle.dumps(source)).order == source.order
     assert source_for("minari").items == "episodes"
     assert source_for("webdataset").items == "documents"
-    with pytest.raises(UsageError, match="coco, .*minari, .*webdataset"):
+    with pytest.raises(UsageError, match=r"coco, .*minari, .*webdataset"):
         source_for("zarr")
