@@ -56,9 +56,13 @@ class Model:
         self, params: State, batch: Batch, key: jax.Array | None = None
     ) -> jax.Array:
         """Returns the decoder's vectors [B, L, D]; without a key, of evaluation."""
+        return self.decoder(params)(batch, key)
+
+    def decoder(self, params: State) -> Decoder:
+        """Returns the module that holds the parameters."""
         state = jax.tree.map(lambda leaf: leaf, self._abstract)
         nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(self._graph, state)(batch, key)
+        return nnx.merge(self._graph, state)
 
     def losses(
         self, params: State, batch: Batch, key: jax.Array | None = None

@@ -74,7 +74,7 @@ def _score(weights, head, query, key, distance, positions):
     return content + (query + weights["distance_bias_HK"][head]) @ place
 
 
-def _attention(weights, xs, segments, places, positions):
+def _attention(weights, xs, segments, places, positions, reach):
     normed = [_norm(x, weights["attention_norm_D"]) for x in xs]
     changes = []
     for slot in range(len(xs)):
@@ -87,7 +87,8 @@ def _attention(weights, xs, segments, places, positions):
                 return _turn(vector, places[at]) if turned else vector
 
             query = project("query_DHK", slot)
-            seen = [s for s in range(slot + 1) if segments[s] == segments[slot]]
+            first = max(0, slot + 1 - reach)
+            seen = [s for s in range(first, slot + 1) if segments[s] == segments[slot]]
             scores = np.array(
                 [
                     _score(
@@ -109,20 +110,26 @@ def _attention(weights, xs, segments, places, positions):
     return changes
 
 
-def reference_losses(params, batch, vocabulary_size, *, positions="rope"):
-    """Returns [rows, slots]: the loss of each slot that is a target, else 0."""
+def reference_losses(params, batch, vocabulary_size, *, positions="rope", reach=None):
+    """Returns [rows, slots]: the loss of each slot that is a target, else 0.
+
+    With `reach`, every layer's attention goes no further back than so many slots, the
+    own one included, and learned positions end there.
+    """
     params = _as_float64(params)
+    reach = batch.tokens_BL.shape[1] if reach is None else reach
     losses = np.zeros(batch.tokens_BL.shape)
     for row in range(len(losses)):
         segments = batch.segment_BL[row].tolist()
         place = [slot - segments.index(s) for slot, s in enumerate(segments)]
         xs = _embed(params, batch, row)
         if positions == "learned":
-            xs = [x + params["positions_LD"][p] for x, p in zip(xs, place, strict=True)]
+            rows = [params["positions_LD"][min(p, reach - 1)] for p in place]
+            xs = [x + added for x, added in zip(xs, rows, strict=True)]
         blocks = params["blocks"]
         for layer in range(len(blocks["down_FD"])):
             weights = {name: value[layer] for name, value in blocks.items()}
-            changes = _attention(weights, xs, segments, place, positions)
+            changes = _attention(weights, xs, segments, place, positions, reach)
             xs = [x + change for x, change in zip(xs, changes, strict=True)]
             for slot, x in enumerate(xs):
                 normed = _norm(x, weights["feed_forward_norm_D"])
