@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import building
 import emulator
+import image_sets
 import killing
 import pytest
 import raw_inputs
+import rlds_sets
 from faulty_store import Fault, FaultyStore
 
 from gato.pipelines import build, estimate, inspect, verify
@@ -26,7 +28,11 @@ DATASETS = [
     {"name": "walk", "format": "minari", "paths": ["raw/toy/*/*"], "num_shards": 2},
     {"name": "pairs", "format": "webdataset", "paths": ["raw/pairs/*.tar"]},
     {"name": "text", "format": "text", "paths": ["raw/text/*"]},
+    {"name": "captions", "format": "coco", "paths": ["raw/coco/*.json"]},
+    {"name": "asked", "format": "vqa", "paths": ["raw/vqa/*questions.json"]},
+    {"name": "robot", "format": "rlds", "paths": ["raw/robot/1.0.0"]},
 ]
+NAMES = [str(dataset["name"]) for dataset in DATASETS]
 
 
 class Stored(NamedTuple):
@@ -55,6 +61,11 @@ def write_raw(root: pathlib.Path) -> None:
     (root / "raw" / "text" / "1.jsonl.gz").write_bytes(
         gzip.compress(lines.read_bytes())
     )
+    for folder in ("coco", "vqa"):
+        (root / "raw" / folder).mkdir()
+    image_sets.write_coco(root / "raw" / "coco")
+    image_sets.write_vqa(root / "raw" / "vqa")
+    rlds_sets.write_walks(root / "raw" / "robot" / "1.0.0", [range(3), range(3, 5)])
     (root / "vocabulary.model").write_bytes(raw_inputs.VOCABULARY.read_bytes())
     raw_inputs.write_config(
         root / "build.yaml",
@@ -80,8 +91,8 @@ def run(folder: str, output: str, *options: str) -> int:
 
 def rows_of(output: str) -> dict[str, bytes]:
     """Returns shards, their indices, demonstrations and tokenizer by name."""
-    names = [f"{dataset['name']}/{n}" for dataset in DATASETS for n in ("*.tfrecord*",)]
-    paths = [path for name in names for path in files.glob(files.join(output, name))]
+    patterns = (files.join(output, name, "*.tfrecord*") for name in NAMES)
+    paths = [path for pattern in patterns for path in files.glob(pattern)]
     paths.append(files.join(output, "tokenizer.model"))
     return {
         path.removeprefix(output): files.read_bytes(path)
@@ -120,7 +131,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_rows_are_those_of_a_local_build(stored: Stored) -> None:
     assert rows_of(stored.output) == rows_of(stored.local_output)
-    for name in ("walk", "pairs", "text"):
+    for name in NAMES:
         here, there = (
             json.loads(files.read_bytes(files.join(output, name, "manifest.json")))
             for output in (stored.local_output, stored.output)
@@ -132,7 +143,7 @@ def test_the_rows_are_those_of_a_local_build(stored: Stored) -> None:
 
 def test_nothing_is_left_but_the_build(stored: Stored) -> None:
     names = files.list_folder(stored.output)
-    assert names == ["manifest.json", "pairs", "text", "tokenizer.model", "walk"]
+    assert names == sorted(["manifest.json", "tokenizer.model", *NAMES])
 
 
 def test_verified_and_compared(stored: Stored, tmp_path: pathlib.Path, capsys) -> None:
@@ -155,7 +166,7 @@ def test_inspected_and_planned(stored: Stored, capsys: Any) -> None:
     capsys.readouterr()
     assert estimate.main(["--config", f"{stored.folder}/build.yaml", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
-    assert list(planned["datasets"]) == ["walk", "pairs", "text"]
+    assert list(planned["datasets"]) == NAMES
 
 
 def test_a_finished_build_is_not_done_again(stored: Stored) -> None:
@@ -182,7 +193,7 @@ def test_a_killed_build_goes_on(stored: Stored, tmp_path: pathlib.Path) -> None:
     }
     fragments = files.glob(f"{output}/_fragments/*/*.footer")
     assert len(standing) == 1
-    assert len(fragments) == 5
+    assert len(fragments) == 9
     stored.store.clear()
     assert run(stored.folder, output) == 0
     written = {each.name for each in stored.store.requests if each.method == "POST"}
