@@ -1,10 +1,12 @@
 """The update: one division, any mesh, stochastic depth, the schedule, overfitting."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import NamedSharding
 from small_models import (
@@ -198,7 +200,7 @@ def test_adamw_by_hand_decays_matrices_only():
     config = dataclasses.replace(small_config(), optimizer=constant)
     optimizer = make_optimizer(config)
     start = np.array([1.0, -2.0, 3.0])
-    params = {"down_FD": jnp.array(start), "final_norm_D": jnp.array(start)}
+    params: Any = {"down_FD": jnp.array(start), "final_norm_D": jnp.array(start)}
     state = optimizer.init(params)
     expected = {"down_FD": start, "final_norm_D": start}
     first, second = np.zeros(3), np.zeros(3)
@@ -207,7 +209,7 @@ def test_adamw_by_hand_decays_matrices_only():
         given = np.array(gradient)
         gradients = dict.fromkeys(params, jnp.array(given))
         updates, state = optimizer.update(gradients, state, params)
-        params = {name: params[name] + updates[name] for name in params}
+        params = optax.apply_updates(params, updates)
         first = 0.9 * first + 0.1 * given
         second = 0.95 * second + 0.05 * given**2
         change = (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.95**t)) + 1e-8)
