@@ -1,0 +1,198 @@
+"""gato-evaluate: plays a suite's environments with a checkpoint, and scores it.
+
+    gato-evaluate --checkpoint runs/tiny --suite configs/suites/babyai.yaml \
+        --episodes 50
+
+Scores are the paper's (section 4.1): 100 * (return - random) / (expert - random), the
+mean over tasks, then over domains. `gato.model.evaluation.suite` says what a suite file
+holds. Each episode is prompted with one of the task's demonstrations; `--prompt_tokens
+0` shows what the weights do without.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import rich.console
+import rich.progress
+
+from gato.model.evaluation.report import Report
+from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
+from gato.model.evaluation.suite import Contest, load_suite
+from gato.model.policy import Policy
+from gato.model.weights import Trained, load_weights
+from gato.schemas.errors import GatoError, UsageError
+from gato.tokenizers.vocabulary import Vocabulary
+
+# A block's slots are a multiple of this, at most so many.
+_BLOCK_STEP, _LONGEST_BLOCK = 16, 256
+
+_EXAMPLES = """examples:
+  gato-evaluate --checkpoint D --suite configs/suites/babyai.yaml
+  gato-evaluate --checkpoint D --suite F --episodes 10 --prompt_tokens 0"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gato-evaluate",
+        description="Plays a suite's environments with a checkpoint, and scores it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="DIR", help="gato-train's folder")
+    add("--suite", required=True, metavar="FILE", help="the tasks, as YAML")
+    add("--episodes", type=int, default=50, help="of each task (%(default)s)")
+    add("--prompt_tokens", type=int, help="longest prompt; 0: none (the row's length)")
+    add("--batch", type=int, default=16, help="environments at a time (%(default)s)")
+    add("--temperature", type=float, default=0.0, help="0: the likeliest (%(default)s)")
+    add("--seed", type=int, default=0, help="of drawn tokens (%(default)s)")
+    add("--first_seed", type=int, default=0, help="environments' seeds, from 2**30 on")
+    add("--output", metavar="FILE", help="JSON (DIR/evaluation/<suite>-<step>.json)")
+    return parser
+
+
+def _check(arguments: argparse.Namespace, length: int) -> None:
+    """Resolves the prompt's length, and refuses numbers that mean nothing."""
+    if arguments.prompt_tokens is None:
+        arguments.prompt_tokens = length
+    for flag, value, least, most in (
+        ("--episodes", arguments.episodes, 1, np.inf),
+        ("--batch", arguments.batch, 1, np.inf),
+        ("--prompt_tokens", arguments.prompt_tokens, 0, length),
+        ("--temperature", arguments.temperature, 0, np.inf),
+    ):
+        if not least <= value <= most:
+            bounds = f"at least {least}" if most == np.inf else f"{least} to {most}"
+            raise UsageError(f"{flag} is {bounds}, got {value}")
+
+
+def make_policy(
+    trained: Trained,
+    contests: Sequence[Contest],
+    rows: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Policy:
+    """Returns a policy whose shapes fit the tasks.
+
+    Args:
+        trained: The checkpoint.
+        contests: The tasks.
+        rows: Environments at a time.
+        temperature: Of drawn tokens.
+        seed: Likewise.
+    """
+    longest = 0
+    for contest in contests:
+        for row in contest.control.demonstrations:
+            starts = np.flatnonzero(row.local_position == 0)
+            ends = np.append(starts[1:], row.provenance[0]["length"])
+            longest = max(longest, int((ends - starts).max()))
+    block = -(-(longest + 1) // _BLOCK_STEP) * _BLOCK_STEP
+    return Policy(
+        trained.model,
+        trained.params,
+        Vocabulary.from_info(trained.vocabulary),
+        rows=rows,
+        block=min(block, _LONGEST_BLOCK),
+        max_actions=max(len(one.control.ranges) for one in contests),
+        images=any(one.control.has_images for one in contests),
+        temperature=temperature,
+        seed=seed,
+    )
+
+
+def _play(
+    arguments: argparse.Namespace,
+    trained: Trained,
+    contests: Sequence[Contest],
+    console: rich.console.Console,
+) -> list[Episode]:
+    seeds = evaluation_seeds(arguments.first_seed, arguments.episodes)
+    total = len(contests) * len(seeds)
+    policy = make_policy(
+        trained,
+        contests,
+        min(arguments.batch, total),
+        temperature=arguments.temperature,
+        seed=arguments.seed,
+    )
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    episodes, steps = [], 0
+    with (
+        contextlib.closing(Arena(contests, policy, arguments.prompt_tokens)) as arena,
+        rich.progress.Progress(*columns, console=console) as progress,
+    ):
+        bar = progress.add_task("episodes", total=total)
+
+        def on_step(stepped: int) -> None:
+            nonlocal steps
+            steps += stepped
+            progress.update(bar, description=f"episodes ({steps:,} steps)")
+
+        for episode in arena.play(seeds, on_step):
+            episodes.append(episode)
+            progress.advance(bar)
+            if episode.failure:
+                name = contests[episode.task].entry.name
+                console.print(f"{name}, seed {episode.seed}: {episode.failure}")
+    return episodes
+
+
+def _execute(arguments: argparse.Namespace) -> None:
+    console = rich.console.Console(stderr=True)
+    trained = load_weights(arguments.checkpoint)
+    _check(arguments, trained.model.sequence_length)
+    contests = load_suite(arguments.suite, trained)
+    report = Report(contests, _play(arguments, trained, contests, console))
+    run = {
+        "checkpoint": arguments.checkpoint,
+        "step": trained.step,
+        "suite": arguments.suite,
+        "prompt_tokens": arguments.prompt_tokens,
+        "temperature": arguments.temperature,
+        "seed": arguments.seed,
+    }
+    stem = pathlib.Path(arguments.suite).stem
+    output = arguments.output or os.path.join(
+        arguments.checkpoint, "evaluation", f"{stem}-{trained.step}.json"
+    )
+    path = pathlib.Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report.as_json(run), indent=1) + "\n", encoding="utf-8")
+    out = rich.console.Console()
+    out.print(report.table())
+    out.print(report.threshold_line())
+    console.print(f"all episodes are in {output}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 0, 1 for failure or 2 for usage."""
+    try:
+        _execute(_parser().parse_args(argv))
+    except GatoError as error:
+        print(f"gato-evaluate: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"gato-evaluate: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("gato-evaluate: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Rollouts in real environments and their scores (the parts of gato-evaluate)."""

@@ -1,0 +1,130 @@
+"""What an evaluation found: a table for reading, JSON for everything else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import rich.table
+from numpy.typing import NDArray
+
+from gato.model.evaluation.rollouts import Episode
+from gato.model.evaluation.scores import Score, Scores, normalize, score
+from gato.model.evaluation.suite import Contest
+from gato.schemas.errors import GatoError
+
+
+class Report:
+    """The scores of a suite's episodes.
+
+    Args:
+        contests: The suite's tasks.
+        episodes: All that were played.
+
+    Raises:
+        GatoError: If not one episode of a task could be played, with what was said.
+    """
+
+    def __init__(
+        self, contests: Sequence[Contest], episodes: Sequence[Episode]
+    ) -> None:
+        self._contests = contests
+        self._episodes = sorted(episodes, key=lambda one: (one.task, one.seed))
+        self._by_task = [
+            self._scores(task, contest) for task, contest in enumerate(contests)
+        ]
+        self.scores: Scores = score(self._by_task, [one.domain for one in contests])
+
+    def _played(self, task: int) -> list[Episode]:
+        return [one for one in self._episodes if one.task == task]
+
+    def _scores(self, task: int, contest: Contest) -> NDArray[np.float64]:
+        played = self._played(task)
+        returns = [one.reward for one in played if one.reward is not None]
+        if not returns:
+            raise GatoError(
+                f"{contest.entry.name}: none of its {len(played)} episodes could be"
+                f" played to the end; the first ended with: {played[0].failure}"
+            )
+        reference = contest.random_return, contest.expert_return
+        return normalize(np.array(returns), *reference)
+
+    def as_json(self, run: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns all of it.
+
+        Args:
+            run: What was evaluated and how, to stand in front.
+        """
+        return {
+            **run,
+            "interval": "95% percentile bootstrap over episodes within tasks",
+            "overall": self.scores.overall.as_json(),
+            "domains": {
+                name: one.as_json() for name, one in self.scores.domains.items()
+            },
+            "thresholds": self.scores.thresholds,
+            "tasks": [self._task_json(task) for task in range(len(self._contests))],
+        }
+
+    def _task_json(self, task: int) -> dict[str, Any]:
+        contest, played = self._contests[task], self._played(task)
+        return {
+            "task": contest.entry.name,
+            "domain": contest.domain,
+            "environment": contest.entry.environment,
+            "held_out": contest.held_out,
+            "score": self.scores.tasks[task].as_json(),
+            "success_rate": _success_rate(played),
+            "random_return": contest.random_return,
+            "expert_return": contest.expert_return,
+            "crashed": sum(one.failure is not None for one in played),
+            "episodes": [
+                {
+                    "seed": one.seed,
+                    "steps": one.steps,
+                    "return": one.reward,
+                    "success": one.success,
+                    "failure": one.failure,
+                }
+                for one in played
+            ],
+        }
+
+    def table(self) -> rich.table.Table:
+        """Returns tasks, domains and the whole, with their intervals."""
+        made = rich.table.Table(title="100 is the expert's return, 0 a random policy's")
+        made.add_column("task")
+        made.add_column("data")
+        for title in ("episodes", "crashed", "success %", "score", "95% interval"):
+            made.add_column(title, justify="right")
+        for task, contest in enumerate(self._contests):
+            played = self._played(task)
+            rate = _success_rate(played)
+            made.add_row(
+                contest.entry.name,
+                "held out" if contest.held_out else "in distribution",
+                str(len(self._by_task[task])),
+                str(len(played) - len(self._by_task[task])),
+                "" if rate is None else f"{100 * rate:.0f}",
+                *_cells(self.scores.tasks[task]),
+            )
+        made.add_section()
+        for name, one in self.scores.domains.items():
+            made.add_row(f"mean of {name}", "", "", "", "", *_cells(one))
+        whole = _cells(self.scores.overall)
+        made.add_row("mean of domains", "", "", "", "", *whole)
+        return made
+
+    def threshold_line(self) -> str:
+        """Returns how many tasks reach each threshold, in one line."""
+        reached = self.scores.thresholds.items()
+        counts = ", ".join(f"{percent}%: {count}" for percent, count in reached)
+        return f"tasks of {len(self._contests)} at or above {counts}"
+
+
+def _cells(one: Score) -> tuple[str, str]:
+    return f"{one.mean:.1f}", f"{one.low:.1f} to {one.high:.1f}"
+
+
+def _success_rate(played: Sequence[Episode]) -> float | None:
+    known = [one.success for one in played if one.success is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,212 @@
+"""Episodes of many tasks at a time, each environment a row of the policy's batch.
+
+A row takes the next episode when its last one ends, whatever its task, so that short
+episodes do not wait for long ones. Seeds begin at 2**30; recorded ones lie below, so no
+episode is played that a model was trained on or is prompted with.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from gato.model.evaluation.processes import (
+    ANSWER_SECONDS,
+    CrashedError,
+    EnvironmentProcess,
+)
+from gato.model.evaluation.suite import Contest
+from gato.model.policy import Policy
+from gato.schemas.errors import QuarantineError, UsageError
+
+# gato-record draws its seeds below it.
+FIRST_SEED = 1 << 30
+_SEED_LIMIT = 1 << 31
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One rollout.
+
+    Attributes:
+        task: Number of its task in the suite.
+        seed: Of the environment's reset.
+        steps: Actions taken.
+        reward: Sum of its rewards; None if it crashed.
+        success: Whether the task was solved; None where the environment does not say.
+        failure: Why it has no return; None if it has one.
+    """
+
+    task: int
+    seed: int
+    steps: int
+    reward: float | None
+    success: bool | None
+    failure: str | None = None
+
+
+def evaluation_seeds(first: int, episodes: int) -> range:
+    """Returns a task's seeds.
+
+    Args:
+        first: How far from 2**30 they begin.
+        episodes: How many.
+
+    Raises:
+        UsageError: If one could be a recorded seed, or is none for a simulator.
+    """
+    seeds = range(FIRST_SEED + first, FIRST_SEED + first + episodes)
+    if first < 0 or seeds.stop > _SEED_LIMIT:
+        raise UsageError(
+            f"--first_seed and the episodes after it lie in [0, {FIRST_SEED}), since"
+            " evaluation's seeds are those from 2**30, which are never recorded; got"
+            f" {first} and {episodes} episodes"
+        )
+    return seeds
+
+
+@dataclasses.dataclass
+class _Playing:
+    """The episode of one row."""
+
+    task: int
+    seed: int
+    observation: Any = None
+    rewards: list[float] = dataclasses.field(default_factory=list)
+    success: bool | None = None
+
+    def finished(self, failure: str | None = None) -> Episode:
+        return Episode(
+            task=self.task,
+            seed=self.seed,
+            steps=len(self.rewards),
+            reward=None if failure else math.fsum(self.rewards),
+            success=None if failure else self.success,
+            failure=failure,
+        )
+
+
+class Arena:
+    """Plays the episodes of a suite.
+
+    Args:
+        contests: The suite's tasks.
+        policy: Who acts; it has one row for each environment.
+        prompt_tokens: Longest prompt; 0 for none.
+        answer_seconds: After so long an environment counts as hanging.
+    """
+
+    def __init__(
+        self,
+        contests: Sequence[Contest],
+        policy: Policy,
+        prompt_tokens: int,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._contests = contests
+        self._policy = policy
+        self._prompt_tokens = prompt_tokens
+        self._processes = [
+            EnvironmentProcess(answer_seconds) for _ in range(policy.rows)
+        ]
+        self._playing: dict[int, _Playing] = {}
+
+    def close(self) -> None:
+        """Ends the environments' processes."""
+        for process in self._processes:
+            process.close()
+
+    def play(
+        self, seeds: range, on_step: Callable[[int], None] = lambda steps: None
+    ) -> Iterator[Episode]:
+        """Yields each task's episodes as they end, one for each seed.
+
+        Args:
+            seeds: Of `evaluation_seeds`.
+            on_step: Called with the number of environments that were stepped.
+        """
+        waiting = collections.deque(
+            (task, seed) for task in range(len(self._contests)) for seed in seeds
+        )
+        while waiting or self._playing:
+            yield from self._begin(waiting, seeds)
+            yield from self._step()
+            on_step(len(self._playing))
+
+    def _begin(
+        self, waiting: collections.deque[tuple[int, int]], seeds: range
+    ) -> Iterator[Episode]:
+        """Fills the idle rows."""
+        begun = {}
+        for row in range(self._policy.rows):
+            if row in self._playing or not waiting:
+                continue
+            begun[row] = _Playing(*waiting.popleft())
+        for row, playing in begun.items():
+            entry = self._contests[playing.task].entry
+            with self._costing_the_episode(row, playing) as failures:
+                self._processes[row].ask(
+                    "reset",
+                    entry.environment,
+                    entry.options,
+                    entry.max_steps,
+                    playing.seed,
+                )
+            yield from failures
+        prompts = {}
+        for row, playing in begun.items():
+            if row not in self._playing:
+                continue
+            control = self._contests[playing.task].control
+            number = playing.seed - seeds.start
+            prompts[row] = control.prompt(self._prompt_tokens, number)
+            with self._costing_the_episode(row, playing) as failures:
+                playing.observation = self._processes[row].answer()
+            yield from failures
+        if prompts:
+            self._policy.start(prompts)
+
+    def _step(self) -> Iterator[Episode]:
+        """Takes one step in every environment."""
+        observed = {}
+        for row, playing in list(self._playing.items()):
+            control = self._contests[playing.task].control
+            with self._costing_the_episode(row, playing) as failures:
+                observed[row] = (control.observe(playing.observation), control.ranges)
+            yield from failures
+        if not observed:
+            return
+        for row, tokens in self._policy.act(observed).items():
+            playing = self._playing[row]
+            action = self._contests[playing.task].control.decode(tokens)
+            with self._costing_the_episode(row, playing) as failures:
+                self._processes[row].ask("step", action)
+            yield from failures
+        for row in [row for row in observed if row in self._playing]:
+            playing = self._playing[row]
+            with self._costing_the_episode(row, playing) as failures:
+                playing.observation, reward, ended, success = self._processes[
+                    row
+                ].answer()
+                playing.rewards.append(reward)
+                if success is not None:
+                    playing.success = success or bool(playing.success)
+                if ended:
+                    del self._playing[row]
+                    failures.append(playing.finished())
+            yield from failures
+
+    @contextlib.contextmanager
+    def _costing_the_episode(
+        self, row: int, playing: _Playing
+    ) -> Iterator[list[Episode]]:
+        """Ends an episode that goes wrong, and says so in the list it gives."""
+        ended: list[Episode] = []
+        self._playing[row] = playing
+        try:
+            yield ended
+        except (CrashedError, QuarantineError) as error:
+            del self._playing[row]
+            ended.append(playing.finished(str(error) or type(error).__name__))

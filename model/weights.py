@@ -1,0 +1,113 @@
+"""The weights of a checkpoint, to act with: no optimizer, no data, one device."""
+
+import dataclasses
+import os
+import typing
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from gato.model.config import TrainConfig
+from gato.model.step import Model, State
+from gato.schemas.errors import GatoError, UsageError
+from gato.schemas.manifest import VocabularyInfo
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One checkpoint.
+
+    Attributes:
+        model: The decoder.
+        params: Its weights.
+        step: Updates done.
+        vocabulary: Of the data it was trained on.
+        datasets: Fingerprint of each data set it was trained on, by name.
+    """
+
+    model: Model
+    params: State
+    step: int
+    vocabulary: VocabularyInfo
+    datasets: dict[str, str]
+
+
+def _as_config(kind: Any, content: dict[str, Any]) -> Any:
+    """Returns the config dataclass that was saved as JSON."""
+    hints = typing.get_type_hints(kind)
+    fields = {
+        name: _as_config(hints[name], value)
+        if dataclasses.is_dataclass(hints[name])
+        else value
+        for name, value in content.items()
+    }
+    return kind(**fields)
+
+
+def load_weights(folder: str) -> Trained:
+    """Reads the newest checkpoint of a run.
+
+    Args:
+        folder: `--checkpoint_dir` of gato-train.
+
+    Raises:
+        UsageError: If there is no checkpoint.
+        GatoError: If it is of another release.
+    """
+    checkpoints = os.path.join(os.path.abspath(folder), "checkpoints")
+    if not os.path.isdir(checkpoints):
+        raise UsageError(
+            f"{folder}: no checkpoints. --checkpoint is the folder that gato-train was"
+            " given as --checkpoint_dir."
+        )
+    with ocp.CheckpointManager(checkpoints) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise UsageError(
+                f"{checkpoints}: no finished checkpoint. Let gato-train reach"
+                " checkpoint.every steps, or its end."
+            )
+        restored = manager.restore(
+            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+        )
+        run = restored["meta"]["run"]
+        try:
+            model = Model(
+                _as_config(TrainConfig, run["config"]),
+                vocabulary_size=run["vocabulary"]["size"],
+                sequence_length=run["sequence_length"],
+            )
+            vocabulary = VocabularyInfo(**run["vocabulary"])
+            datasets = {
+                name: one["fingerprint"] for name, one in run["datasets"].items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise GatoError(
+                f"{checkpoints}/{step}: not a checkpoint of this release: {error!r}."
+                " Use the release that wrote it."
+            ) from error
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        wanted = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+            jax.eval_shape(model.initial),
+        )
+        state = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeRestore(
+                    item={"params": wanted},
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(
+                        {"params": wanted}
+                    ),
+                    partial_restore=True,
+                )
+            ),
+        )["state"]
+    return Trained(
+        model=model,
+        params=state["params"],
+        step=step,
+        vocabulary=vocabulary,
+        datasets=datasets,
+    )
