@@ -5,9 +5,10 @@ which is also the next batch. Saving is asynchronous; a checkpoint appears under
 name when it is whole.
 """
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -110,21 +111,47 @@ class Checkpoints:
             )
 
     def save(self, step: int, state: State) -> None:
-        """Begins to save the state after `step` updates; returns before it is done."""
+        """Begins to save the state after `step` updates; returns before it is done.
+
+        Raises:
+            GatoError: If it, or the one before, could not be written.
+        """
         if self._manager.latest_step() == step:
             return
         meta = {"step": step, "next_batch": step, "run": self._run}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-            ),
-        )
+        with self._failing_in_words():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+                ),
+            )
 
     def close(self) -> None:
-        """Waits for what is being saved."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for what is being saved, and ends Orbax's threads.
+
+        Raises:
+            GatoError: If it could not be written.
+        """
+        with self._failing_in_words():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _failing_in_words(self) -> Iterator[None]:
+        # Orbax and TensorStore raise whatever lay under them, and later than it was.
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise GatoError(
+                f"{self._folder}: a checkpoint could not be written:"
+                f" {type(error).__name__}: {reason[:400]}. The newest whole one is"
+                f" {self._newest()}. Make room, then the same command resumes from it."
+            ) from error
+
+    def _newest(self) -> str:
+        steps = ocp.utils.checkpoint_steps(self._folder)
+        return f"of {max(steps)} steps" if steps else "not there yet"
 
 
 def abstract_state(shapes: Any, shardings: Any) -> State:

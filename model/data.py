@@ -22,8 +22,9 @@ from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
 from gato.model.batch import Batch
+from gato.model.hosts import Hosts
 from gato.model.rows import NO_ROW, Assembler
-from gato.model.sharding import BATCH_AXES
+from gato.model.sharding import BATCH_AXES, owned_groups
 from gato.model.shards import Dataset
 from gato.model.store import RowStore
 from gato.schemas.hashing import keyed_hash
@@ -137,10 +138,10 @@ class Batches:
         datasets: What to mix.
         batch_size: Rows of the global batch.
         seed: Of the order.
-        groups: Pools of patches in the global batch, one a device of the batch axes.
+        groups: Groups of rows in the global batch, each with a pool of patches.
         threads: Threads that decode images.
-        host: This host's number.
-        hosts: How many there are; each reads a run of rows of each global batch.
+        owned: The groups that this host reads; None: all.
+        hosts: All hosts, which agree on the size of each batch's pools; None: this one.
     """
 
     def __init__(
@@ -151,8 +152,8 @@ class Batches:
         seed: int,
         groups: int,
         threads: int,
-        host: int = 0,
-        hosts: int = 1,
+        owned: Sequence[int] | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self._assembler = make_assembler(datasets, "train", threads)
         self._order = Order(
@@ -162,23 +163,50 @@ class Batches:
             seed,
         )
         self._batch_size = batch_size
-        self._rows = batch_size // hosts
-        self._first_row = host * self._rows
-        self._groups = groups // hosts
+        places = np.arange(batch_size, dtype=np.int32).reshape(groups, -1)
+        self._places = places[list(range(groups) if owned is None else owned)]
+        self._hosts = hosts
 
     def ids(self, t: int) -> NDArray[np.int64]:
         """Returns the row numbers of this host's part of batch t."""
-        return self._order.ids(t * self._batch_size + self._first_row, self._rows)
+        first = t * self._batch_size
+        runs = [self._order.ids(first + run[0], len(run)) for run in self._places]
+        return np.concatenate(runs)
 
     def __getitem__(self, t: int) -> Batch:
         """Returns this host's part of batch t.
 
         Raises:
-            GatoError: If a shard is missing, or a record is corrupt.
+            GatoError: If a shard is missing, or a record is corrupt; on all hosts, if
+                it is so on one.
         """
-        return self._assembler.assemble(
-            self.ids(t), groups=self._groups, first_row=self._first_row
-        )
+        try:
+            batch = self._assembler.assemble(
+                self.ids(t), groups=len(self._places), places=self._places.ravel()
+            )
+        except Exception as error:
+            if self._hosts is not None:
+                self._hosts.fail(f"batch/{t}", error)
+            raise
+        if self._hosts is None:
+            return batch
+        size = batch.patches_GPC.shape[1]
+        return _enlarge_pools(batch, self._hosts.largest(f"batch/{t}", size))
+
+
+def _enlarge_pools(batch: Batch, size: int) -> Batch:
+    """Returns the batch with pools of a size, so that all hosts' have one shape."""
+    missing = size - batch.patches_GPC.shape[1]
+    if not missing:
+        return batch
+    room = ((0, 0), (0, missing), (0, 0))
+    grid_GP4 = np.pad(batch.patch_grid_GP4, room)
+    grid_GP4[:, -missing:, 2:] = 1
+    return batch._replace(
+        patches_GPC=np.pad(batch.patches_GPC, room),
+        patch_grid_GP4=grid_GP4,
+        patch_source_GP2=np.pad(batch.patch_source_GP2, room),
+    )
 
 
 def validation_batches(
@@ -207,12 +235,32 @@ def validation_batches(
         yield assembler.assemble(part, groups=groups)
 
 
-def put(batch: Batch, mesh: Mesh) -> Batch:
-    """Returns the batch on the mesh, its rows and pools over the batch axes."""
+def put(batch: Batch, mesh: Mesh, groups: int | None = None) -> Batch:
+    """Returns the batch on the mesh, its rows and pools over the batch axes.
+
+    Args:
+        batch: On this host: the whole global batch, or its own groups of rows.
+        mesh: Of all hosts.
+        groups: Of the global batch; None: the batch is whole.
+    """
     sharding = NamedSharding(mesh, P(BATCH_AXES))
-    return Batch(
-        *(jax.make_array_from_process_local_data(sharding, field) for field in batch)
-    )
+    held = len(batch.patches_GPC)
+    groups = groups or held
+    owned = range(groups) if held == groups else owned_groups(mesh, groups)
+
+    def place(field: NDArray[Any]) -> jax.Array:
+        each = len(field) // held
+
+        def part(index: tuple[slice, ...]) -> NDArray[Any]:
+            start, stop, _ = index[0].indices(groups * each)
+            # A device's groups follow each other, here as in the global batch.
+            begin = start if held == groups else owned.index(start // each) * each
+            return field[begin : begin + stop - start]
+
+        shape = (groups * each, *field.shape[1:])
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return Batch(*map(place, batch))
 
 
 class Prefetcher:

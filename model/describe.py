@@ -6,6 +6,7 @@ patch embedder apart, recomputation not counted. Positions `xl` add
 3 * blocks * H * K * L, their product of queries and distances.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -20,6 +21,22 @@ from gato.model.step import Model, make_initial_state
 # The residual patch embedder: multiply-adds of its convolutions on 16 x 16 pixels.
 _CONVOLUTIONS = 256 * 9 * 64 * (3 + 64 + 64)
 _POOLED_VALUES = 1024
+# By `jax.Device.device_kind`: dense bfloat16 FLOP/s of one JAX device, as its maker
+# states them. On TPU v2 and v3 a device is one of a chip's two cores.
+_PEAKS = {
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "TPU v2": 45e12 / 2,
+    "TPU v3": 123e12 / 2,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+}
 
 
 def flops_per_token(
@@ -39,6 +56,51 @@ def flops_per_patch(config: TrainConfig) -> float:
     if config.model.patch_embedder == "linear":
         return 6.0 * PATCH_VALUES * config.model.width
     return 6.0 * (_CONVOLUTIONS + _POOLED_VALUES * config.model.width)
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Returns the dense bfloat16 FLOP/s of a device, None where they are not known.
+
+    >>> peak_flops("TPU v4") / 1e12
+    275.0
+    """
+    return _PEAKS.get(device_kind)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """What training costs, against what the devices could do at most.
+
+    Attributes:
+        flops_per_token: Of one slot.
+        flops_per_patch: Of one image patch, on top of its slot's.
+        peak: FLOP/s of all devices; None where they are not known.
+    """
+
+    flops_per_token: float
+    flops_per_patch: float
+    peak: float | None
+
+    def utilization(self, tokens: int, patches: int, seconds: float) -> float | None:
+        """Returns the model FLOPs utilization (MFU), by the formula of this module."""
+        if self.peak is None:
+            return None
+        flops = tokens * self.flops_per_token + patches * self.flops_per_patch
+        return flops / seconds / self.peak
+
+
+def work_of(model: Model, device_kind: str, num_devices: int) -> Work:
+    """Returns what a model costs on so many devices of a kind."""
+    peak = peak_flops(device_kind)
+    return Work(
+        flops_per_token=flops_per_token(
+            model.config,
+            vocabulary_size=model.vocabulary_size,
+            sequence_length=model.sequence_length,
+        ),
+        flops_per_patch=flops_per_patch(model.config),
+        peak=None if peak is None else peak * num_devices,
+    )
 
 
 def count_parameters(tree: Any) -> int:

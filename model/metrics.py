@@ -1,7 +1,7 @@
 """`metrics.jsonl`: one JSON object a step, only ever appended to.
 
 A kill may tear the last line; it is removed at the next start. Steps done again after a
-kill appear twice.
+kill appear twice, with the same loss.
 """
 
 import json
@@ -9,13 +9,14 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 import rich.console
 import rich.progress
 
+from gato.model.describe import Work
 from gato.schemas.errors import GatoError
 
 FILE_NAME = "metrics.jsonl"
@@ -50,7 +51,18 @@ def step_line(
         "losses": {name: loss / count for name, loss, count in parts if count},
         "target_shares": {name: count / max(total, 1) for name, _, count in parts},
         "gradient_norm": float(metrics["gradient_norm"]),
+        "learning_rate": float(metrics["learning_rate"]),
     }
+
+
+class Writer(Protocol):
+    """Takes the lines of steps."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Takes one line."""
+
+    def flush(self) -> None:
+        """Hands all lines to the operating system."""
 
 
 class MetricsFile:
@@ -69,11 +81,14 @@ class MetricsFile:
         if whole < len(content):
             self._file.truncate(whole)
 
-    def write(self, content: dict[str, Any]) -> None:
+    def write(self, line: dict[str, Any]) -> None:
         """Appends one object and hands it to the operating system."""
-        line = json.dumps(_finite(content), allow_nan=False) + "\n"
-        self._file.write(line.encode())
+        text = json.dumps(_finite(line), allow_nan=False) + "\n"
+        self._file.write(text.encode())
         self._file.flush()
+
+    def flush(self) -> None:
+        """Does nothing more: each line is handed over when it is written."""
 
     def close(self) -> None:
         """Closes the file."""
@@ -86,26 +101,43 @@ class StepLog:
     So fetching them never makes the devices wait.
 
     Args:
-        file: Where lines go.
+        writers: Where lines go; none but on the first host.
         names: Of the data sets.
         tokens: Slots of a global batch.
+        work: What a step costs, for `mfu`.
     """
 
-    def __init__(self, file: MetricsFile, names: Sequence[str], tokens: int) -> None:
-        self._file = file
+    def __init__(
+        self, writers: Sequence[Writer], names: Sequence[str], tokens: int, work: Work
+    ) -> None:
+        self._writers = writers
         self._names = names
         self._tokens = tokens
+        self._work = work
         self._held: tuple[int, Any, dict[str, Any]] | None = None
         self._since = time.perf_counter()
         self._first_loss: float | None = None
-        self._last_loss: float | None = None
+        self._last: dict[str, Any] = {}
 
     @property
     def losses(self) -> str:
         """The first and the newest loss of this run, for the terminal."""
         if self._first_loss is None:
             return ""
-        return f", loss {self._first_loss:.3f} -> {self._last_loss:.3f}"
+        return f", loss {self._first_loss:.3f} -> {self._last['loss']:.3f}"
+
+    @property
+    def status(self) -> str:
+        """The newest step, for the progress bar."""
+        if not self._last:
+            return ""
+        rate, mfu = self._last["tokens_per_second"], self._last["mfu"]
+        waited = min(1.0, self._last["data_wait"] * rate / self._tokens)
+        return (
+            f"{self.losses}, {rate:,.0f} tokens/s"
+            + (f", MFU {mfu:.1%}" if mfu is not None else "")
+            + f", data wait {waited:.0%}"
+        )
 
     def replace(self, step: int, sums: Any, **extra: Any) -> None:
         """Writes the former step, then holds this one.
@@ -130,21 +162,32 @@ class StepLog:
         if self._held is None:
             return
         step, sums, extra = self._held
-        line = step_line(step, self._names, jax.device_get(sums))
+        sums = jax.device_get(sums)
+        line = step_line(step, self._names, sums)
         now = time.perf_counter()
-        line["tokens_per_second"] = self._tokens / max(now - self._since, 1e-9)
-        self._held, self._since = None, now
-        self._last_loss = float(line["loss"])
+        seconds = max(now - self._since, 1e-9)
+        line["tokens_per_second"] = self._tokens / seconds
+        line["mfu"] = self._work.utilization(
+            self._tokens, int(sums["patches"]), seconds
+        )
+        self._held, self._since, self._last = None, now, line | extra
         if self._first_loss is None:
-            self._first_loss = self._last_loss
-        self._file.write(line | extra)
+            self._first_loss = float(line["loss"])
+        for writer in self._writers:
+            writer.write(self._last)
         if not np.isfinite([line["loss"], line["gradient_norm"]]).all():
             raise GatoError(
                 f"step {step} has loss {line['loss']} and gradient norm"
                 f" {line['gradient_norm']}; the newest checkpoint is from before it."
-                " Lower optimizer.peak_lr, or look for the rise in"
-                f" {self._file.path}."
+                " Lower optimizer.peak_lr, or look for the rise in the run's"
+                f" {FILE_NAME}."
             )
+
+    def flush(self) -> None:
+        """Writes the held step and hands all lines to the operating system."""
+        self.write()
+        for writer in self._writers:
+            writer.flush()
 
     def skip_time(self) -> None:
         """Leaves what was done since the last step out of the next one's time."""

@@ -194,20 +194,26 @@ class Assembler:
         self._threads = concurrent.futures.ThreadPoolExecutor(threads)
 
     def assemble(
-        self, ids: NDArray[np.int64], *, groups: int, first_row: int = 0
+        self,
+        ids: NDArray[np.int64],
+        *,
+        groups: int,
+        places: NDArray[np.int32] | None = None,
     ) -> Batch:
         """Returns the batch of the given rows.
 
         Args:
             ids: int64 [B] row numbers of the store; `NO_ROW` makes a row of padding.
             groups: Groups of rows that pool their patches, one a device.
-            first_row: Place of the first row in the global batch.
+            places: int32 [B] of the rows in the global batch; None: 0, 1, ...
 
         Raises:
             GatoError: If a record is corrupt or inconsistent, with file and offset.
         """
         fields, images, dataset = self._read(ids)
         self._check(ids, fields, images)
+        if places is None:
+            places = np.arange(len(ids), dtype=np.int32)
         return Batch(
             fields["tokens"].astype(np.int32),
             fields["kind"] & KIND_MASK,
@@ -215,8 +221,8 @@ class Assembler:
             fields["segment"],
             fields["local_position"],
             dataset,
-            np.arange(first_row, first_row + len(ids), dtype=np.int32),
-            *self._pool(images, len(ids), groups, first_row),
+            places,
+            *self._pool(images, groups, places),
         )
 
     def _read(
@@ -318,10 +324,10 @@ class Assembler:
                 )
 
     def _pool(
-        self, images: dict[int, _Images], rows: int, groups: int, first_row: int
+        self, images: dict[int, _Images], groups: int, places: NDArray[np.int32]
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Returns patches, grids and sources, [G, P, ...], of the smallest size."""
-        per_group = rows // groups
+        per_group = len(places) // groups
         used = [0] * groups
         jobs = []
         for row in sorted(images):
@@ -344,7 +350,7 @@ class Assembler:
                 each = (stop - first, grid[0] * grid[1])
                 grids[group, place].reshape(*each, 4)[:] = _patch_grid(*grid)
                 sources = source[group, place].reshape(*each, 2)
-                sources[..., 0] = first_row + row
+                sources[..., 0] = places[row]
                 sources[..., 1] = np.arange(first, stop)[:, None]
 
         # One part a thread: handing over each image cost more than a small one takes.

@@ -96,16 +96,21 @@ def check_mesh(sizes: dict[str, int], config: TrainConfig) -> None:
 
 
 def make_mesh(sizes: dict[str, int]) -> Mesh:
-    """Returns the mesh over the first devices.
+    """Returns the mesh over the first devices; of several hosts, over all.
 
     Raises:
-        UsageError: If there are too few devices.
+        UsageError: If there are too few devices, or a host would have none.
     """
-    count = math.prod(sizes.values())
-    if count > jax.device_count():
+    count, found = math.prod(sizes.values()), jax.device_count()
+    if jax.process_count() > 1 and count != found:
         raise UsageError(
-            f"--mesh: {sizes} needs {count} devices, this machine has"
-            f" {jax.device_count()}. For virtual CPU devices set"
+            f"--mesh: several hosts use all their devices, and {sizes} needs {count} of"
+            f" {found}. Leave out data, which then takes the rest."
+        )
+    if count > found:
+        raise UsageError(
+            f"--mesh: {sizes} needs {count} devices, this machine has {found}."
+            " For virtual CPU devices set"
             f" XLA_FLAGS=--xla_force_host_platform_device_count={count}."
         )
     return jax.make_mesh(
@@ -114,6 +119,18 @@ def make_mesh(sizes: dict[str, int]) -> Mesh:
         axis_types=(AxisType.Auto,) * len(AXES),
         devices=jax.devices()[:count],
     )
+
+
+def owned_groups(mesh: Mesh, groups: int) -> tuple[int, ...]:
+    """Returns which of the groups of rows of a batch this host's devices hold.
+
+    Args:
+        mesh: Of all hosts; its order of devices decides.
+        groups: Of the global batch, a multiple of the batch axes' size.
+    """
+    split = NamedSharding(mesh, P(BATCH_AXES))
+    parts = split.addressable_devices_indices_map((groups,)).values()
+    return tuple(sorted({g for part in parts if part for g in range(groups)[part[0]]}))
 
 
 def parameter_spec(path: tuple[Any, ...], rank: int) -> P:

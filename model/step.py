@@ -16,9 +16,10 @@ from jax.sharding import Mesh
 from gato.model.batch import Batch
 from gato.model.config import TrainConfig
 from gato.model.loss import shift_targets, sums_by_dataset, target_weights, token_losses
-from gato.model.optimizer import make_optimizer
+from gato.model.optimizer import learning_rate, make_optimizer
 from gato.model.sharding import BATCH_AXES, constrain, tree_shardings
 from gato.model.transformer import Decoder
+from gato.schemas.record import Kind
 
 State = dict[str, Any]
 
@@ -94,6 +95,7 @@ def make_train_step(
     """Returns the pure step; its metrics are sums of this batch, before the update."""
     config = model.config
     optimizer = make_optimizer(config)
+    rate = learning_rate(config)
 
     def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state["step"])
@@ -124,6 +126,8 @@ def make_train_step(
             "loss_sums": sums["loss_sums"],
             "targets": sums["targets"],
             "gradient_norm": optax.tree.norm(gradients),
+            "learning_rate": rate(state["step"]),
+            "patches": (batch.kind_BL == Kind.IMAGE).sum(),
         }
         new_state = {
             "params": optax.apply_updates(state["params"], updates),

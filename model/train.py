@@ -19,15 +19,23 @@ from typing import Any
 import jax
 import rich.console
 import rich.progress
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from gato.model.checkpoint import Checkpoints, abstract_state
-from gato.model.config import PAPER_VOCABULARY, TrainConfig, override
-from gato.model.configs import PRESETS
+from gato.model.config import PAPER_VOCABULARY, TrainConfig
 from gato.model.data import Batches, Prefetcher, put, validation_batches
-from gato.model.describe import describe
-from gato.model.metrics import MetricsFile, StepLog, make_progress
-from gato.model.sharding import check_mesh, make_mesh, parse_mesh
+from gato.model.describe import describe, work_of
+from gato.model.events import EventFiles, Tracer
+from gato.model.hosts import Hosts, join
+from gato.model.metrics import MetricsFile, StepLog, Writer, make_progress
+from gato.model.options import (
+    check_required,
+    make_parser,
+    parse_profile,
+    resolve_config,
+)
+from gato.model.sharding import check_mesh, make_mesh, owned_groups, parse_mesh
 from gato.model.shards import Dataset, find_datasets, parse_weights
 from gato.model.step import (
     Model,
@@ -43,61 +51,6 @@ from gato.schemas.errors import GatoError, UsageError
 
 _PAPER_LENGTH = 1024
 
-_EXAMPLES = """examples:
-  gato-train --shards 'out/*/train-*' --steps 300 --batch_size 8 --checkpoint_dir D
-  gato-train --shards 'out/*/train-*' --checkpoint_dir D --set optimizer.peak_lr=3e-4
-  gato-train --model 364m --describe"""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="gato-train",
-        description="Trains Gato on tokenized shards; the same command resumes.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--shards", nargs="+", metavar="GLOB", help="training shards, local or gs://")
-    add("--model", choices=list(PRESETS), default="tiny", help="preset (%(default)s)")
-    add("--steps", type=int, help="updates of the whole run")
-    add("--batch_size", type=int, help="rows of the global batch")
-    add("--checkpoint_dir", metavar="DIR", help="checkpoints and metrics.jsonl")
-    add("--mesh", metavar="SIZES", help="as data=2,fsdp=4,tensor=1")
-    add(
-        "--weights", metavar="WEIGHTS", help="as babyai=1,text=0.5; else the manifests'"
-    )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="any key of the config, as optimizer.peak_lr=1e-4; repeatable",
-    )
-    add("--describe", action="store_true", help="print sizes as JSON and exit")
-    return parser
-
-
-def resolve_config(arguments: argparse.Namespace) -> TrainConfig:
-    """Returns the preset with what the command line replaces.
-
-    Raises:
-        UsageError: If a key is unknown or a value does not fit.
-    """
-    config = PRESETS[arguments.model]()
-    for given in arguments.overrides:
-        key, equals, value = given.partition("=")
-        if not equals:
-            raise UsageError(f"--set takes KEY=VALUE, got {given!r}")
-        config = override(config, key, value)
-    for key, value in (
-        ("steps", arguments.steps),
-        ("data.batch_size", arguments.batch_size),
-    ):
-        if value is not None:
-            config = override(config, key, str(value))
-    return config
-
 
 @dataclasses.dataclass
 class Run:
@@ -106,9 +59,11 @@ class Run:
     model: Model
     datasets: list[Dataset]
     mesh: Mesh
-    metrics: MetricsFile
+    hosts: Hosts
     checkpoints: Checkpoints
     console: rich.console.Console
+    folder: str
+    tracer: Tracer
     stop: bool = False
 
     @property
@@ -148,52 +103,97 @@ def _validate(run: Run, evaluate: Any, params: State) -> dict[str, Any]:
     return validate(evaluate, params, batches, names, run.model.vocabulary_size)
 
 
-def train(run: Run, progress: rich.progress.Progress) -> None:
+def _batches(run: Run) -> Batches:
+    config = run.config
+    groups = run.groups * config.microbatches
+    return Batches(
+        run.datasets,
+        batch_size=config.data.batch_size,
+        seed=config.data.seed,
+        groups=groups,
+        threads=config.data.threads,
+        owned=owned_groups(run.mesh, groups),
+        hosts=run.hosts,
+    )
+
+
+def _make_log(run: Run, writers: Sequence[Writer]) -> StepLog:
+    device = run.mesh.devices.flat[0]
+    work = work_of(run.model, device.device_kind, run.mesh.size)
+    if work.peak is None:
+        run.console.print(f"no MFU: the peak of {device.device_kind!r} is not known")
+    tokens = run.config.data.batch_size * run.model.sequence_length
+    return StepLog(writers, [one.name for one in run.datasets], tokens, work)
+
+
+def train(run: Run, writers: list[Writer], progress: rich.progress.Progress) -> None:
     """Runs the steps that are left.
+
+    Args:
+        run: What to train.
+        writers: Of the steps' lines; event files are added where there are any.
+        progress: Gets a bar.
 
     Raises:
         GatoError: If data is corrupt or the loss is no number any more.
     """
-    config = run.config
     for dataset in run.datasets:
         run.console.print(dataset.headline)
     state = _start(run)
     first = int(state["step"])
-    batches = Batches(
-        run.datasets,
-        batch_size=config.data.batch_size,
-        seed=config.data.seed,
-        groups=run.groups * config.microbatches,
-        threads=config.data.threads,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
-    )
+    with contextlib.ExitStack() as stack:
+        if writers:
+            events = contextlib.closing(EventFiles(run.folder, first))
+            writers = [*writers, stack.enter_context(events)]
+        groups = run.groups * run.config.microbatches
+        batches = _batches(run)
+        ahead = Prefetcher(
+            lambda t: put(batches[t], run.mesh, groups),
+            first,
+            run.config.steps,
+            run.config.data.prefetch,
+        )
+        stack.callback(ahead.close)
+        stack.callback(run.hosts.stop_waiting)
+        log = _make_log(run, writers)
+        state = _steps(run, state, ahead, log, progress)
+    run.console.print(f"{int(state['step'])} steps are done{log.losses}")
+
+
+def _steps(
+    run: Run,
+    state: State,
+    ahead: Prefetcher,
+    log: StepLog,
+    progress: rich.progress.Progress,
+) -> State:
+    config, first = run.config, int(state["step"])
     train_step = jax.jit(
-        make_train_step(run.model, len(run.datasets)), donate_argnums=0
+        make_train_step(run.model, len(run.datasets)),
+        donate_argnums=0,
+        out_shardings=(
+            state_shardings(run.model, run.mesh),
+            NamedSharding(run.mesh, P()),
+        ),
     )
     evaluate = make_evaluate(run.model, run.mesh)
-    ahead = Prefetcher(
-        lambda t: put(batches[t], run.mesh), first, config.steps, config.data.prefetch
-    )
     bar = progress.add_task("training", total=config.steps, completed=first)
-    log = StepLog(
-        run.metrics,
-        [one.name for one in run.datasets],
-        config.data.batch_size * run.model.sequence_length,
-    )
     for step in range(first, config.steps):
+        run.tracer.reach(step)
         try:
             batch, waited = ahead.take()
         except GatoError:
             # What was trained up to the bad record is kept.
             _save(run, log, step, state)
             raise
-        with jax.transfer_guard("disallow"):
+        annotation = jax.profiler.StepTraceAnnotation("train", step_num=step)
+        with jax.transfer_guard("disallow"), annotation:
             state, sums = train_step(state, batch)
         # Step n-1 is fetched while step n runs, so the devices never wait.
         log.replace(step, sums, data_wait=waited)
         done = step + 1
-        last = done == config.steps or run.stop
+        stop = run.stop or run.hosts.is_preempted(step)
+        last = done == config.steps or stop
         if (every := config.validation.every) and (done % every == 0 or last):
             figures = _validate(run, evaluate, state["params"])
             log.add("validation", figures)
@@ -201,17 +201,16 @@ def train(run: Run, progress: rich.progress.Progress) -> None:
                 run.console.print(f"step {step}: {line}")
         if done % config.checkpoint.every == 0 or last:
             _save(run, log, done, state)
-        progress.update(bar, completed=done, description=f"training{log.losses}")
-        if run.stop:
+        progress.update(bar, completed=done, description=f"training{log.status}")
+        if stop:
             run.console.print(f"stopped by SIGTERM; saved after step {step}")
             break
-    ahead.close()
-    run.console.print(f"{int(state['step'])} steps are done{log.losses}")
+    return state
 
 
 def _save(run: Run, log: StepLog, done: int, state: State) -> None:
     # First the last step's line: after a kill none may be missing from the file.
-    log.write()
+    log.flush()
     run.checkpoints.save(done, state)
     log.skip_time()
 
@@ -221,6 +220,10 @@ def _saving_on_sigterm(run: Run) -> Iterator[None]:
     def stop(_signal: int, _frame: Any) -> None:
         run.stop = True
 
+    if run.hosts.count > 1:
+        # JAX's own handler has it, and tells the other hosts.
+        yield
+        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
@@ -230,7 +233,9 @@ def _saving_on_sigterm(run: Run) -> Iterator[None]:
 
 def _execute(arguments: argparse.Namespace) -> None:
     config = resolve_config(arguments)
+    profile = parse_profile(arguments.profile)
     weights = parse_weights(arguments.weights)
+    join(arguments)
     datasets = find_datasets(arguments.shards, weights) if arguments.shards else []
     manifest = datasets[0].manifest if datasets else None
     model = Model(
@@ -243,42 +248,38 @@ def _execute(arguments: argparse.Namespace) -> None:
     if arguments.describe:
         print(json.dumps(describe(model, sizes), indent=1))
         return
-    missing = [
-        flag
-        for flag, value in (
-            ("--shards", arguments.shards),
-            ("--checkpoint_dir", arguments.checkpoint_dir),
-        )
-        if not value
-    ]
-    if missing:
-        raise UsageError(f"training needs {' and '.join(missing)}. See gato-train -h.")
+    check_required(arguments)
     if not files.is_local(folder := arguments.checkpoint_dir):
         raise UsageError(f"--checkpoint_dir is a local folder, got {folder!r}")
-    console = rich.console.Console(stderr=True)
-    mesh = make_mesh(sizes)
-    with (
-        jax.set_mesh(mesh),
-        contextlib.closing(MetricsFile(folder)) as metrics,
-        contextlib.closing(Checkpoints(folder, config, datasets)) as checkpoints,
-        make_progress(console) as progress,
-    ):
+    hosts, mesh = Hosts(), make_mesh(sizes)
+    console = rich.console.Console(stderr=True, quiet=not hosts.is_first)
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        enter(jax.set_mesh(mesh))
+        writers: list[Writer] = []
+        if hosts.is_first:
+            writers.append(enter(contextlib.closing(MetricsFile(folder))))
         run = Run(
             model=model,
             datasets=datasets,
             mesh=mesh,
-            metrics=metrics,
-            checkpoints=checkpoints,
+            hosts=hosts,
+            checkpoints=enter(
+                contextlib.closing(Checkpoints(folder, config, datasets))
+            ),
             console=console,
+            folder=folder,
+            tracer=enter(contextlib.closing(Tracer(folder, profile))),
         )
-        with _saving_on_sigterm(run):
-            train(run, progress)
+        progress = enter(make_progress(console))
+        enter(_saving_on_sigterm(run))
+        train(run, writers, progress)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0, 1 for failure or 2 for usage."""
     try:
-        _execute(_parser().parse_args(argv))
+        _execute(make_parser().parse_args(argv))
     except GatoError as error:
         print(f"gato-train: {error}", file=sys.stderr)
         return error.exit_code

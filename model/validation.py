@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
 from gato.model.batch import Batch
@@ -92,7 +93,8 @@ def make_evaluate(
     model: Model, mesh: Mesh
 ) -> Callable[[State, Batch], tuple[NDArray[np.floating], NDArray[np.bool_]]]:
     """Returns (params, host batch) -> losses and counts [B, L], at the target slots."""
-    losses_of = jax.jit(model.losses)
+    # Every host gets the figures of all rows, to sum them alike.
+    losses_of = jax.jit(model.losses, out_shardings=NamedSharding(mesh, P()))
 
     def evaluate(
         params: State, batch: Batch

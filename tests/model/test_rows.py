@@ -62,7 +62,7 @@ def test_batches_hold_what_the_plain_decoder_reads(build):
     datasets = find_datasets([build])
     assembler = make_assembler(datasets, "train", 2)
     ids = np.array([0, 24, 71, 30, NO_ROW, 25], np.int64)
-    batch = assembler.assemble(ids, groups=2, first_row=6)
+    batch = assembler.assemble(ids, groups=2, places=np.arange(6, 12, dtype=np.int32))
     pools = [[], []]
     for index, number in enumerate(ids):
         if number == NO_ROW:

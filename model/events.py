@@ -1,0 +1,86 @@
+"""What TensorBoard shows: lines of `metrics.jsonl` as events, and traces of steps."""
+
+import os
+from typing import Any
+
+import jax
+import tensorboardX
+
+FOLDER_NAME = "tensorboard"
+PROFILE_FOLDER_NAME = "profile"
+
+
+def scalars(line: dict[str, Any], path: str = "") -> dict[str, float]:
+    """Returns the numbers of a line by tag: keys joined by slashes.
+
+    >>> scalars({"loss": 2.0, "losses": {"text": 1.5}, "mfu": None})
+    {'loss': 2.0, 'losses/text': 1.5}
+    """
+    found = {}
+    for key, value in line.items():
+        tag = f"{path}{key}"
+        if isinstance(value, dict):
+            found |= scalars(value, f"{tag}/")
+        elif isinstance(value, int | float):
+            found[tag] = float(value)
+    return found
+
+
+class EventFiles:
+    """Writes one event file for each start of a run.
+
+    Args:
+        folder: Of the run.
+        first: The first step of this start. What an earlier start wrote of it and of
+            later steps is hidden by TensorBoard, so no step is shown twice.
+    """
+
+    def __init__(self, folder: str, first: int) -> None:
+        self._writer = tensorboardX.SummaryWriter(
+            os.path.join(folder, FOLDER_NAME),
+            purge_step=first,
+            # Two starts may fall into one second.
+            filename_suffix=f".{os.getpid()}",
+        )
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Adds a step's numbers."""
+        for tag, value in scalars(line).items():
+            if tag != "step":
+                self._writer.add_scalar(tag, value, line["step"])
+
+    def flush(self) -> None:
+        """Hands what was added to the operating system."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._writer.close()
+
+
+class Tracer:
+    """Traces steps with JAX's profiler into the run's `profile`.
+
+    Args:
+        folder: Of the run.
+        steps: To trace; empty: none.
+    """
+
+    def __init__(self, folder: str, steps: range) -> None:
+        self._folder = os.path.join(folder, PROFILE_FOLDER_NAME)
+        self._steps = steps
+        self._is_on = False
+
+    def reach(self, step: int) -> None:
+        """Starts or ends the trace where this step, about to run, is in it or not."""
+        if step in self._steps and not self._is_on:
+            jax.profiler.start_trace(self._folder)
+            self._is_on = True
+        elif step not in self._steps:
+            self.close()
+
+    def close(self) -> None:
+        """Writes the trace that is under way."""
+        if self._is_on:
+            jax.profiler.stop_trace()
+            self._is_on = False
