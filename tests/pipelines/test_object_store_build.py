@@ -21,7 +21,7 @@ import raw_inputs
 import rlds_sets
 from faulty_store import Fault, FaultyStore
 
-from gato.pipelines import build, estimate, inspect, verify
+from gato.pipelines import build, estimate, inspect, run_build, verify
 from gato.schemas import files, object_store
 
 DATASETS = [
@@ -326,26 +326,26 @@ def test_a_source_that_is_removed_meanwhile(
 
 def removing(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """Has an object removed once the input was listed."""
-    real: Callable[..., Any] = build._run_job
+    real: Callable[..., Any] = run_build._run_job
 
     def remove_first(*arguments: Any) -> Any:
         files.remove(path)
         return real(*arguments)
 
-    monkeypatch.setattr(build, "_run_job", remove_first)
+    monkeypatch.setattr(run_build, "_run_job", remove_first)
 
 
 def test_another_build_on_the_same_output(
     stored: Stored, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = f"{stored.store.bucket()}/out"
-    real: Callable[..., Any] = build._run_job
+    real: Callable[..., Any] = run_build._run_job
 
     def overtaken(prepared: Any, *rest: Any) -> Any:
         files.write_atomic(f"{output}/_attempt", b"another one's")
         return real(prepared, *rest)
 
-    monkeypatch.setattr(build, "_run_job", overtaken)
+    monkeypatch.setattr(run_build, "_run_job", overtaken)
     capsys.readouterr()
     assert run(stored.folder, output, "--datasets", "text") == 1
     assert "another gato-build began on this output" in " ".join(

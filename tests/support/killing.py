@@ -200,7 +200,7 @@ def _stall(marker: str, target: str, call: int, when: str) -> None:
 
 
 if __name__ == "__main__":
-    from gato.pipelines import build
+    from gato.pipelines import build, run_build  # noqa: F401 - it has the names to stall
 
     _marker, _target, _call, _when, _ = sys.argv[1:6]
     _stall(_marker, _target, int(_call), _when)
