@@ -42,6 +42,7 @@ class BuildJob:
         config: The build config, paths as written.
         config_fingerprint: Of the whole config.
         vocabulary: Id ranges.
+        text_round_trips: Whether texts can be read back from their tokens.
         limit: `--limit`.
         keep_fragments: `--keep_fragments`.
         attempt: This run's id; another one in the output means it was overtaken.
@@ -54,6 +55,7 @@ class BuildJob:
     config: BuildConfig
     config_fingerprint: str
     vocabulary: manifest.VocabularyInfo
+    text_round_trips: bool
     limit: int | None
     keep_fragments: bool
     attempt: str

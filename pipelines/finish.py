@@ -127,6 +127,7 @@ def dataset_manifest(
     written_config: dict[str, Any],
     fingerprint: str,
     vocabulary: manifest.VocabularyInfo,
+    text_round_trips: bool,
     token_dtype: Any,
     control: bool,
     verdict: Verdict,
@@ -140,6 +141,7 @@ def dataset_manifest(
         written_config: What the manifest keeps of both.
         fingerprint: Of input, config and limit.
         vocabulary: Id ranges.
+        text_round_trips: Whether texts can be read back from their tokens.
         token_dtype: dtype of the tokens.
         control: Whether it holds episodes.
         verdict: The plan's decisions.
@@ -167,6 +169,7 @@ def dataset_manifest(
         token_dtype=token_dtype,
         config=written_config,
         vocabulary=vocabulary,
+        text_round_trips=text_round_trips,
         episodes=accounts if control else None,
         documents=None if control else accounts,
         tasks={

@@ -92,6 +92,7 @@ def prepare(
         config=written,
         config_fingerprint=fingerprint(written.model_dump_json()),
         vocabulary=vocabulary,
+        text_round_trips=tokenizer.round_trips,
         limit=arguments.limit,
         keep_fragments=arguments.keep_fragments,
         attempt=uuid.uuid4().hex,

@@ -175,6 +175,8 @@ class DatasetManifest(_Model):
     token_dtype: Literal["uint16", "int32"]
     config: dict[str, Any]
     vocabulary: VocabularyInfo
+    # Whether the tokenizer's decode(encode(x)) was x on a test string.
+    text_round_trips: bool = True
     episodes: Accounts | None = None
     documents: Accounts | None = None
     tasks: dict[str, TaskSummary]

@@ -1,6 +1,7 @@
 """Wrong commands, configs and outputs: exit code 2 and a message, before any work."""
 
 import io
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -248,10 +249,15 @@ def test_a_model_that_changes_texts_is_warned_of(
         minloglevel=2,
     )
     (config.parent / "some.model").write_bytes(model.getvalue())
-    changed_dataset(config, paths=["raw/none.jsonl"])
-    text = refused(capsys, changed(config, text_tokenizer="some.model"))
-    assert "some.model: decode(encode(x)) is not x on a test string" in text
-    assert "none.jsonl" in text
+    found = {}
+    for name in ("some.model", str(raw_inputs.VOCABULARY)):
+        changed(config, text_tokenizer=name)
+        output = config.parent / f"out {len(found)}"
+        assert build.main(["--config", str(config), "--output", str(output)]) == 0
+        said = "decode(encode(x)) is not x on a test string" in capsys.readouterr().err
+        (manifest,) = output.glob("*/manifest.json")
+        found[name] = (said, json.loads(manifest.read_text())["text_round_trips"])
+    assert list(found.values()) == [(True, False), (False, True)]
 
 
 # The output.

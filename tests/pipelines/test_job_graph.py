@@ -46,6 +46,7 @@ def a_job() -> BuildJob:
             size=1033,
             sentencepiece_sha256="",
         ),
+        text_round_trips=True,
         limit=None,
         keep_fragments=False,
         attempt="",
