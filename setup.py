@@ -94,6 +94,7 @@ setuptools.setup(
     entry_points={
         "console_scripts": [
             "gato-build=gato.pipelines.build:main",
+            "gato-evaluate=gato.model.evaluate:main",
             "gato-inspect=gato.pipelines.inspect:main",
             "gato-plan=gato.pipelines.estimate:main",
             "gato-record=gato.pipelines.record:main",

@@ -31,6 +31,7 @@ from gato.tokenizers.vocabulary import Vocabulary
 
 # A block's slots are a multiple of this, at most so many.
 _BLOCK_STEP, _LONGEST_BLOCK = 16, 256
+_TABLE_WIDTH = 120
 
 _EXAMPLES = """examples:
   gato-evaluate --checkpoint D --suite configs/suites/babyai.yaml
@@ -172,7 +173,9 @@ def _execute(arguments: argparse.Namespace) -> None:
     path = pathlib.Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report.as_json(run), indent=1) + "\n", encoding="utf-8")
-    out = rich.console.Console()
+    # A file or a pipe has no width of its own, and a table cut to 80 says little.
+    width = None if sys.stdout.isatty() else _TABLE_WIDTH
+    out = rich.console.Console(width=width)
     out.print(report.table())
     out.print(report.threshold_line())
     console.print(f"all episodes are in {output}")

@@ -218,11 +218,13 @@ def test_extras_and_versions_are_stated(installed: Installed) -> None:
 
 COMMANDS = {
     "gato-build",
+    "gato-evaluate",
     "gato-inspect",
     "gato-plan",
     "gato-record",
     "gato-train",
     "gato-verify",
+    "gato-vocabulary",
 }
 
 

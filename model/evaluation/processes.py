@@ -2,16 +2,17 @@
 
 import contextlib
 import math
-import os
 import select
 import subprocess
 import sys
 from typing import Any
 
-from gato.model.evaluation.worker import receive, send
+from gato.model.evaluation.messages import receive, send
 
 # A reset of the largest simulators takes seconds; this long means that it hangs.
 ANSWER_SECONDS = 300.0
+# For a process that closed its end to finish.
+_LAST_SECONDS = 10.0
 
 
 class CrashedError(Exception):
@@ -23,6 +24,7 @@ class EnvironmentProcess:
 
     def __init__(self, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._seconds = answer_seconds
+        self._is_new = True
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, *command: Any) -> None:
@@ -36,8 +38,8 @@ class EnvironmentProcess:
                 [sys.executable, "-m", "gato.model.evaluation.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | {"SDL_VIDEODRIVER": "dummy"},
             )
+            self._is_new = True
         try:
             if self._process.stdin is not None:
                 send(self._process.stdin, command)
@@ -53,10 +55,13 @@ class EnvironmentProcess:
         process = self._process
         if process is None or process.stdout is None:
             raise CrashedError("the environment's process is gone")
-        ready, _, _ = select.select([process.stdout], [], [], self._seconds)
+        # The first answer comes after Python and the simulator have started.
+        seconds = max(self._seconds, ANSWER_SECONDS) if self._is_new else self._seconds
+        ready, _, _ = select.select([process.stdout], [], [], seconds)
         if not ready:
             self.close()
-            raise CrashedError(f"no answer in {math.ceil(self._seconds)} s")
+            raise CrashedError(f"no answer in {math.ceil(seconds)} s")
+        self._is_new = False
         try:
             verdict, content = receive(process.stdout)
         except EOFError as error:
@@ -66,7 +71,10 @@ class EnvironmentProcess:
         return content
 
     def _died(self) -> CrashedError:
-        code = self._process.wait() if self._process is not None else None
+        code = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(_LAST_SECONDS)
         self.close()
         return CrashedError(f"the environment's process ended with code {code}")
 

@@ -1,14 +1,13 @@
 """One environment in a process of its own: `python -m gato.model.evaluation.worker`.
 
-Messages are pickled, each after its length in 8 bytes: commands come by standard input,
-answers go to what was standard output. A simulator that dies takes its process with it,
-not the run; one that raises answers with what it said. No framework is loaded here.
+Commands come by standard input, answers go to what was standard output. A simulator
+that dies takes its process with it, not the run; one that raises answers with what it
+said. No framework is loaded here.
 """
 
 import os
-import pickle
 import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 from gato.model.evaluation.environments import (
     as_action,
@@ -16,31 +15,7 @@ from gato.model.evaluation.environments import (
     plain,
     succeeded,
 )
-
-LENGTH_BYTES = 8
-
-
-def send(stream: BinaryIO, message: Any) -> None:
-    """Writes one message."""
-    data = pickle.dumps(message)
-    stream.write(len(data).to_bytes(LENGTH_BYTES, "little") + data)
-    stream.flush()
-
-
-def receive(stream: BinaryIO) -> Any:
-    """Reads one message.
-
-    Raises:
-        EOFError: If the other side is gone.
-    """
-    header = stream.read(LENGTH_BYTES)
-    if len(header) < LENGTH_BYTES:
-        raise EOFError
-    size = int.from_bytes(header, "little")
-    data = stream.read(size)
-    if len(data) < size:
-        raise EOFError
-    return pickle.loads(data)
+from gato.model.evaluation.messages import receive, send
 
 
 class _Server:
