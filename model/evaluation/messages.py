@@ -1,19 +1,19 @@
 """Messages between a run and its environments: pickled, each after its length."""
 
 import pickle
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _LENGTH_BYTES = 8
 
 
-def send(stream: BinaryIO, message: Any) -> None:
+def send(stream: IO[bytes], message: Any) -> None:
     """Writes one message."""
     data = pickle.dumps(message)
     stream.write(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     """Reads one message.
 
     Raises:

@@ -98,7 +98,7 @@ def test_what_lies_beyond_the_reach_still_speaks_through_deeper_layers():
     for first in (7, 8):
         batch = endless_batch()
         batch.tokens_BL[:, 0] = first
-        cache = new_cache(model)
+        cache, logs_BV = new_cache(model), None
         for at in range(0, LENGTH // 2, BLOCK):
             cache, logs_BV = run(params, cache, cut(batch, at, at + BLOCK, BLOCK))
         found.append(np.asarray(logs_BV))
@@ -115,7 +115,7 @@ def test_a_row_that_is_forgotten_begins_anew_and_leaves_the_other_alone():
     again = first.kind_BT.copy()
     again[1] = 0
     position = np.asarray(cache.position_BM)[1]
-    cache = forget(cache, np.array([True, False]))
+    cache = forget(cache, jax.numpy.array([True, False]))
     cache, logs = run(params, cache, first._replace(kind_BT=again))
     np.testing.assert_allclose(logs[0], fresh[0], rtol=1e-5, atol=1e-5)
     assert np.asarray(cache.length_B).tolist() == [BLOCK, 2 * BLOCK]

@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def rows_of(path):
     ]
 
 
-def at_step(value, step):
+def at_step(value: Any, step: int) -> Any:
     """What the environment gave or took at one step."""
     if isinstance(value, dict):
         return {key: at_step(item, step) for key, item in value.items()}

@@ -1,6 +1,7 @@
 """Acting and speaking: the policy against the builder's rows and the whole model."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,9 +29,9 @@ def model_and_params(positions="xl"):
     return model, random_params(model)
 
 
-def make(rows=3, positions="xl", **settings):
+def make(rows=3, positions="xl", **settings: Any):
     model, params = model_and_params(positions)
-    settings = {"block": 8, "max_actions": 3} | settings
+    settings = {"block": 8, "max_actions": 3, **settings}
     return Policy(model, params, TEXT, rows=rows, **settings)
 
 
