@@ -7,7 +7,10 @@ name when it is whole.
 
 import contextlib
 import dataclasses
+import logging
 import os
+import sys
+import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,6 +55,17 @@ def _flat(content: Any, path: str = "") -> dict[str, Any]:
     }
 
 
+def _print_unless_late(
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+) -> None:
+    """Prints what nobody caught, but for TensorStore's words to a loop that has ended.
+
+    Once one array of a checkpoint has failed, its threads report the others in vain.
+    """
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
+
+
 class Checkpoints:
     """The checkpoints of one run.
 
@@ -66,6 +80,9 @@ class Checkpoints:
     ) -> None:
         self._folder = os.path.abspath(os.path.join(folder, "checkpoints"))
         self._run = describe_run(config, datasets)
+        # What fails is raised, and told once by `main`; not as tracebacks of threads.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        sys.excepthook = _print_unless_late
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -135,6 +152,7 @@ class Checkpoints:
         """
         with self._failing_in_words():
             self._manager.close()
+        sys.excepthook = sys.__excepthook__
 
     @contextlib.contextmanager
     def _failing_in_words(self) -> Iterator[None]:
@@ -142,10 +160,13 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            # The first words say what was written, the last why it failed.
             reason = " ".join(str(error).split())
+            if len(reason) > 300:
+                reason = f"{reason[:100]} ... {reason[-200:]}"
             raise GatoError(
                 f"{self._folder}: a checkpoint could not be written:"
-                f" {type(error).__name__}: {reason[:400]}. The newest whole one is"
+                f" {type(error).__name__}: {reason}. The newest whole one is"
                 f" {self._newest()}. Make room, then the same command resumes from it."
             ) from error
 

@@ -1,10 +1,14 @@
 """What TensorBoard shows: lines of `metrics.jsonl` as events, and traces of steps."""
 
 import os
+import time
 from typing import Any
 
 import jax
-import tensorboardX
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from gato.schemas.tfrecord import frame
 
 FOLDER_NAME = "tensorboard"
 PROFILE_FOLDER_NAME = "profile"
@@ -29,6 +33,9 @@ def scalars(line: dict[str, Any], path: str = "") -> dict[str, float]:
 class EventFiles:
     """Writes one event file for each start of a run.
 
+    In the caller's thread, unlike tensorboardX's own writer: a full disk is an error
+    here and not a traceback at exit.
+
     Args:
         folder: Of the run.
         first: The first step of this start. What an earlier start wrote of it and of
@@ -36,26 +43,35 @@ class EventFiles:
     """
 
     def __init__(self, folder: str, first: int) -> None:
-        self._writer = tensorboardX.SummaryWriter(
-            os.path.join(folder, FOLDER_NAME),
-            purge_step=first,
-            # Two starts may fall into one second.
-            filename_suffix=f".{os.getpid()}",
-        )
+        folder = os.path.join(folder, FOLDER_NAME)
+        os.makedirs(folder, exist_ok=True)
+        # Two starts may fall into one second.
+        name = f"events.out.tfevents.{int(time.time())}.{first}.{os.getpid()}"
+        self._file = open(os.path.join(folder, name), "wb")  # noqa: SIM115 - see close
+        self._add(Event(file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._add(Event(step=first, session_log=start))
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._file.write(frame(event.SerializeToString()))
 
     def write(self, line: dict[str, Any]) -> None:
         """Adds a step's numbers."""
-        for tag, value in scalars(line).items():
-            if tag != "step":
-                self._writer.add_scalar(tag, value, line["step"])
+        values = [
+            Summary.Value(tag=tag, simple_value=value)
+            for tag, value in scalars(line).items()
+            if tag != "step"
+        ]
+        self._add(Event(step=line["step"], summary=Summary(value=values)))
 
     def flush(self) -> None:
         """Hands what was added to the operating system."""
-        self._writer.flush()
+        self._file.flush()
 
     def close(self) -> None:
         """Ends the file."""
-        self._writer.close()
+        self._file.close()
 
 
 class Tracer:

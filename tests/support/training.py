@@ -39,12 +39,17 @@ _VOCABULARY = VocabularyInfo(
 )
 
 
-def write_shards(folder: pathlib.Path) -> pathlib.Path:
+def write_shards(folder: pathlib.Path, num_shards: int = 2) -> pathlib.Path:
     """Writes a data set of text; returns its folder."""
     generator = np.random.default_rng(0)
     made = [toy_shards.text_row(generator) for _ in range(20)]
     toy_shards.write_dataset(
-        str(folder), "prose", made[:16], made[16:], vocabulary=_VOCABULARY
+        str(folder),
+        "prose",
+        made[:16],
+        made[16:],
+        num_shards=num_shards,
+        vocabulary=_VOCABULARY,
     )
     return folder / "prose"
 
