@@ -198,7 +198,7 @@ def _steps(
             figures = _validate(run, evaluate, state["params"])
             log.add("validation", figures)
             for line in summary(figures):
-                run.console.print(f"step {step}: {line}")
+                run.console.print(f"step {step}: {line}", soft_wrap=True)
         if done % config.checkpoint.every == 0 or last:
             _save(run, log, done, state)
         progress.update(bar, completed=done, description=f"training{log.status}")

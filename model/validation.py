@@ -171,14 +171,24 @@ def _figures(
 
 
 def summary(figures: dict[str, Any]) -> list[str]:
-    """Returns the lines to print of `validate`'s figures."""
+    """Returns the lines to print of `validate`'s figures, then each data set's."""
+    if not figures["action_targets"] and not figures["text_targets"]:
+        return ["the validation shards hold no targets"]
+    lines = [f"validation {line}" for line in _lines(figures)]
+    if len(figures["datasets"]) > 1:
+        for name, its_own in figures["datasets"].items():
+            lines += [f"  {name}: {line}" for line in _lines(its_own)]
+    return lines
+
+
+def _lines(figures: dict[str, Any]) -> list[str]:
     lines = []
     if figures["action_targets"]:
         lines.append(
-            f"validation action loss {figures['action_loss']:.4f} nats; unigram entropy"
+            f"action loss {figures['action_loss']:.4f} nats; unigram entropy"
             f" {figures['action_unigram_entropy']:.4f}; with permuted observations"
             f" {figures['action_loss_permuted']:.4f}"
         )
     if figures["text_targets"]:
-        lines.append(f"validation text loss {figures['text_loss']:.4f} nats")
-    return lines or ["the validation shards hold no targets"]
+        lines.append(f"text loss {figures['text_loss']:.4f} nats")
+    return lines

@@ -93,7 +93,12 @@ def test_figures_are_means_over_the_targets_of_each_kind(batch):
     assert set(figures["datasets"]) == set(names)
     assert figures["datasets"]["prose"]["action_loss"] is None
     assert figures["datasets"]["pictures"]["text_targets"] == 2 * 8 * 4
-    assert len(summary(figures)) == 2
+    lines = summary(figures)
+    assert [line.split(" loss")[0] for line in lines[:2]] == [
+        "validation action",
+        "validation text",
+    ]
+    assert {line.strip().split(":")[0] for line in lines[2:]} == set(names)
 
 
 def test_nothing_to_validate_is_said():
