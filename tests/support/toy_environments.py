@@ -70,3 +70,39 @@ class Grid(gymnasium.Env[Any, Any]):
 
 
 gymnasium.register("Grid-v0", entry_point=Grid)
+
+
+class Match(gymnasium.Env[Any, Any]):
+    """Shows a sign at each step and pays 1 for the action that belongs to it.
+
+    Args:
+        steps: Of an episode.
+    """
+
+    observation_space = gymnasium.spaces.Dict({"sign": gymnasium.spaces.Discrete(7)})
+    action_space = gymnasium.spaces.Discrete(7)
+
+    def __init__(self, steps: int = 8) -> None:
+        self._steps = steps
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._signs = self.np_random.integers(0, 7, self._steps + 1)
+        self._step = 0
+        return {"sign": self._signs[0]}, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        reward = float(action == answer_to(self._signs[self._step]))
+        self._step += 1
+        done = self._step == self._steps
+        return {"sign": self._signs[self._step]}, reward, done, False, {}
+
+
+def answer_to(sign: Any) -> Any:
+    """Returns the actions that belong to signs."""
+    return (sign * 3 + 1) % 7
+
+
+gymnasium.register("Match-v0", entry_point=Match)
