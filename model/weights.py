@@ -53,7 +53,7 @@ def load_weights(folder: str) -> Trained:
 
     Raises:
         UsageError: If there is no checkpoint.
-        GatoError: If it is of another release.
+        GatoError: If it is damaged, or of another release.
     """
     checkpoints = os.path.join(os.path.abspath(folder), "checkpoints")
     if not os.path.isdir(checkpoints):
@@ -68,46 +68,45 @@ def load_weights(folder: str) -> Trained:
                 f"{checkpoints}: no finished checkpoint. Let gato-train reach"
                 " checkpoint.every steps, or its end."
             )
-        restored = manager.restore(
-            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-        )
-        run = restored["meta"]["run"]
         try:
-            model = Model(
-                _as_config(TrainConfig, run["config"]),
-                vocabulary_size=run["vocabulary"]["size"],
-                sequence_length=run["sequence_length"],
-            )
-            vocabulary = VocabularyInfo(**run["vocabulary"])
-            datasets = {
-                name: one["fingerprint"] for name, one in run["datasets"].items()
-            }
-        except (KeyError, TypeError, ValueError) as error:
+            return _read(manager, step)
+        except Exception as error:
+            # Orbax and TensorStore raise whatever lay under them.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise GatoError(
-                f"{checkpoints}/{step}: not a checkpoint of this release: {error!r}."
-                " Use the release that wrote it."
+                f"{checkpoints}/{step}: a checkpoint of this release, whole, is needed:"
+                f" {reason[:400]}. Copy it again, or use the release that wrote it."
             ) from error
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        wanted = jax.tree.map(
+
+
+def _read(manager: ocp.CheckpointManager, step: int) -> Trained:
+    restored = manager.restore(
+        step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+    )
+    run = restored["meta"]["run"]
+    model = Model(
+        _as_config(TrainConfig, run["config"]),
+        vocabulary_size=run["vocabulary"]["size"],
+        sequence_length=run["sequence_length"],
+    )
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = {
+        "params": jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
             jax.eval_shape(model.initial),
         )
-        state = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeRestore(
-                    item={"params": wanted},
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(
-                        {"params": wanted}
-                    ),
-                    partial_restore=True,
-                )
-            ),
-        )["state"]
+    }
+    # Saved by another of Orbax's handlers, but in one format; this one reads parts.
+    part = ocp.args.PyTreeRestore(
+        item=wanted,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+        partial_restore=True,
+    )
+    restored = manager.restore(step, args=ocp.args.Composite(state=part))
     return Trained(
         model=model,
-        params=state["params"],
+        params=restored["state"]["params"],
         step=step,
-        vocabulary=vocabulary,
-        datasets=datasets,
+        vocabulary=VocabularyInfo(**run["vocabulary"]),
+        datasets={name: one["fingerprint"] for name, one in run["datasets"].items()},
     )

@@ -1,4 +1,8 @@
-"""What an evaluation found: a table for reading, JSON for everything else."""
+"""What an evaluation found: a table for reading, JSON for everything else.
+
+An episode whose environment crashed has no return, so it is counted beside its task's
+score and is no part of it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -6,6 +6,7 @@ said. No framework is loaded here.
 """
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -55,6 +56,8 @@ class _Server:
 
 def main() -> None:
     """Answers commands until standard input ends."""
+    # An interrupt is the run's to handle; it ends standard input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What simulators print must not stand between the answers.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -276,6 +277,20 @@ def test_the_weights_of_a_checkpoint_come_without_its_optimizer(checkpoint):
     jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
     with pytest.raises(UsageError, match="no checkpoints"):
         load_weights(str(folder / "nowhere"))
+
+
+def test_a_damaged_checkpoint_is_said_to_be_one(checkpoint, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(checkpoint[0], copy)
+    for path in (copy / "checkpoints/3/state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    command = ["--checkpoint", str(copy), "--suite", "suite.yaml"]
+    assert evaluate.main(command) == 1
+    assert "checkpoints/3: a checkpoint of this release" in capsys.readouterr().err
+    shutil.rmtree(copy / "checkpoints/3")
+    assert evaluate.main(command) == 2
+    assert "no finished checkpoint" in capsys.readouterr().err
 
 
 def test_the_command_plays_a_real_level_and_writes_what_it_found(
