@@ -18,6 +18,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PLAIN_RGB = bytes((8, 2, 0, 0, 0))
 _UP = 2
 _CHUNK = struct.Struct(">I4s")
+_INFLATE_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 
 
 def header_of(height: int, width: int) -> bytes:
@@ -50,7 +51,7 @@ def _inflate(data: bytes | memoryview, header: bytes, size: int) -> bytes | None
     stream = isal_zlib.decompressobj()
     try:
         lines = stream.decompress(compressed, size + 1)
-    except isal_zlib.error:
+    except _INFLATE_ERROR:
         return None
     return lines if len(lines) == size and stream.eof else None
 

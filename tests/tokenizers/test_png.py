@@ -29,7 +29,7 @@ def test_frames_as_opencv_reads_them(size):
     assert found is not None
     np.testing.assert_array_equal(found, images)
     np.testing.assert_array_equal(
-        found, [decode_stored(one, *size, Encoding.PNG) for one in stored]
+        found, [decode_stored(one, size[0], size[1], Encoding.PNG) for one in stored]
     )
 
 
