@@ -251,7 +251,7 @@ def put(batch: Batch, mesh: Mesh, groups: int | None = None) -> Batch:
     def place(field: NDArray[Any]) -> jax.Array:
         each = len(field) // held
 
-        def part(index: tuple[slice, ...]) -> NDArray[Any]:
+        def part(index: Any) -> NDArray[Any]:
             start, stop, _ = index[0].indices(groups * each)
             # A device's groups follow each other, here as in the global batch.
             begin = start if held == groups else owned.index(start // each) * each

@@ -5,13 +5,16 @@ import time
 from typing import Any
 
 import jax
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto import event_pb2, summary_pb2
 
 from gato.schemas.tfrecord import frame
 
 FOLDER_NAME = "tensorboard"
 PROFILE_FOLDER_NAME = "profile"
+
+# Protobuf makes its classes on import, where no type checker sees them.
+_EVENTS: Any = event_pb2
+_SUMMARIES: Any = summary_pb2
 
 
 def scalars(line: dict[str, Any], path: str = "") -> dict[str, float]:
@@ -48,22 +51,24 @@ class EventFiles:
         # Two starts may fall into one second.
         name = f"events.out.tfevents.{int(time.time())}.{first}.{os.getpid()}"
         self._file = open(os.path.join(folder, name), "wb")  # noqa: SIM115 - see close
-        self._add(Event(file_version="brain.Event:2"))
-        start = SessionLog(status=SessionLog.START)
-        self._add(Event(step=first, session_log=start))
+        self._add(_EVENTS.Event(file_version="brain.Event:2"))
+        start = _EVENTS.SessionLog(status=_EVENTS.SessionLog.START)
+        self._add(_EVENTS.Event(step=first, session_log=start))
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: Any) -> None:
         event.wall_time = time.time()
         self._file.write(frame(event.SerializeToString()))
 
     def write(self, line: dict[str, Any]) -> None:
         """Adds a step's numbers."""
         values = [
-            Summary.Value(tag=tag, simple_value=value)
+            _SUMMARIES.Summary.Value(tag=tag, simple_value=value)
             for tag, value in scalars(line).items()
             if tag != "step"
         ]
-        self._add(Event(step=line["step"], summary=Summary(value=values)))
+        self._add(
+            _EVENTS.Event(step=line["step"], summary=_SUMMARIES.Summary(value=values))
+        )
 
     def flush(self) -> None:
         """Hands what was added to the operating system."""

@@ -40,3 +40,9 @@ def _strict_shapes():
 def build(tmp_path_factory):
     """A folder with three data sets, and the glob of their training shards."""
     return toy_shards.write_build(str(tmp_path_factory.mktemp("build")))
+
+
+@pytest.fixture(scope="session")
+def training_cache(tmp_path_factory):
+    """Where processes of `training.Training` keep bytecode and compiled programs."""
+    return tmp_path_factory.mktemp("training_cache")

@@ -1,6 +1,7 @@
 """The order of batches: pure in (seed, t), the same on any number of hosts, mixed."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from gato.schemas.errors import GatoError
 
 
 def batches(build, **changes):
-    options = {"batch_size": 8, "seed": 0, "groups": 4, "threads": 2}
+    options: dict[str, Any] = {"batch_size": 8, "seed": 0, "groups": 4, "threads": 2}
     return Batches(find_datasets([build]), **options | changes)
 
 

@@ -12,9 +12,15 @@ def shards(tmp_path_factory):
     return training.write_shards(tmp_path_factory.mktemp("shards"))
 
 
-def check_series(shards: pathlib.Path, folder: pathlib.Path, steps: int, kills: int):
+def check_series(
+    shards: pathlib.Path,
+    folder: pathlib.Path,
+    cache: pathlib.Path,
+    steps: int,
+    kills: int,
+):
     """Kills a run again and again; it ends with the curve of one left alone."""
-    given = training.environment(folder / "cache", devices=2)
+    given = training.environment(cache, devices=2)
 
     def start(name: str) -> training.Training:
         arguments = [
@@ -49,10 +55,10 @@ def check_series(shards: pathlib.Path, folder: pathlib.Path, steps: int, kills: 
 
 
 @pytest.mark.slow
-def test_three_kills_leave_no_trace_in_the_curve(shards, tmp_path):
-    check_series(shards, tmp_path, steps=40, kills=3)
+def test_three_kills_leave_no_trace_in_the_curve(shards, tmp_path, training_cache):
+    check_series(shards, tmp_path, training_cache, steps=30, kills=3)
 
 
 @pytest.mark.long
-def test_twenty_kills_leave_no_trace_in_the_curve(shards, tmp_path):
-    check_series(shards, tmp_path, steps=400, kills=20)
+def test_twenty_kills_leave_no_trace_in_the_curve(shards, tmp_path, training_cache):
+    check_series(shards, tmp_path, training_cache, steps=400, kills=20)

@@ -25,14 +25,14 @@ SIZES = {"data": 2, "fsdp": 2, "tensor": 2}
 
 def abstract_batch(mesh) -> Batch:
     slots, pool = (ROWS, LENGTH), (GROUPS, PATCHES)
-    shapes = Batch(
+    shapes = [
         *((slots, dtype) for dtype in ("int32", "uint8", "uint8", "uint8", "int16")),
         ((ROWS,), "int32"),
         ((ROWS,), "int32"),
         ((*pool, 768), "uint8"),
         ((*pool, 4), "int32"),
         ((*pool, 2), "int32"),
-    )
+    ]
     sharding = NamedSharding(mesh, P(BATCH_AXES))
     return Batch(
         *(

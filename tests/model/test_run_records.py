@@ -2,11 +2,12 @@
 
 import json
 import types
+from typing import Any
 
 import numpy as np
 import pytest
 import training
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto import event_pb2
 
 from gato.model import config, metrics, train
 from gato.model.configs import PRESETS
@@ -15,6 +16,8 @@ from gato.model.events import FOLDER_NAME, EventFiles
 from gato.model.options import parse_profile
 from gato.schemas.errors import UsageError
 from gato.schemas.tfrecord import iterate_records
+
+EVENTS: Any = event_pb2
 
 
 def points(folder):
@@ -26,9 +29,9 @@ def points(folder):
     curves = {}
     for path in sorted((folder / FOLDER_NAME).iterdir()):
         records = iterate_records(path.read_bytes(), str(path))
-        version, start, *events = [Event.FromString(data) for _, data in records]
+        version, start, *events = [EVENTS.Event.FromString(data) for _, data in records]
         assert version.file_version == "brain.Event:2"
-        assert start.session_log.status == SessionLog.START
+        assert start.session_log.status == EVENTS.SessionLog.START
         for curve in curves.values():
             for step in [step for step in curve if step >= start.step]:
                 del curve[step]

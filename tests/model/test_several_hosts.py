@@ -13,11 +13,11 @@ import training
 from gato.model import train
 
 STEPS = 6
-# That of six steps, also for a start that is to do four; and validation after both.
+# That of six steps, also for a start that is to do four; validated after its last step.
 SCHEDULE = (
     "--set=optimizer.warmup_steps=0",
     "--set=optimizer.decay_steps=6",
-    "--set=validation.every=2",
+    "--set=validation.every=100",
 )
 
 
@@ -25,11 +25,6 @@ SCHEDULE = (
 def shards(tmp_path_factory):
     """Rows with few pictures and many, so that hosts need pools of other sizes."""
     return training.write_uneven_pictures(tmp_path_factory.mktemp("shards"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
 
 
 def start(
@@ -81,17 +76,19 @@ def check_curve(folder: pathlib.Path, alone: pathlib.Path, steps: range) -> None
 
 
 @pytest.fixture(scope="module")
-def alone(shards, cache, tmp_path_factory):
+def alone(shards, training_cache, tmp_path_factory):
     """The folder of one process with the same mesh; checkpoints of 4 and 6 steps."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    finish(start(shards, folder, cache, 1, *SCHEDULE))
+    finish(start(shards, folder, training_cache, 1, *SCHEDULE))
     return folder
 
 
 @pytest.mark.slow
-def test_two_hosts_have_the_losses_of_one_which_goes_on(shards, cache, alone, tmp_path):
+def test_two_hosts_have_the_losses_of_one_which_goes_on(
+    shards, training_cache, alone, tmp_path
+):
     folder = tmp_path / "run"
-    hosts = start(shards, folder, cache, 2, *SCHEDULE, "--steps=4")
+    hosts = start(shards, folder, training_cache, 2, *SCHEDULE, "--steps=4")
     finish(hosts)
     # One line a step: the other host writes nothing, and says nothing.
     assert len(training.lines(folder)) == 4
@@ -99,27 +96,27 @@ def test_two_hosts_have_the_losses_of_one_which_goes_on(shards, cache, alone, tm
     assert "steps" not in hosts[1].printed
     assert len(os.listdir(folder / "tensorboard")) == 1
     assert training.saved(folder) == 4
-    hosts = start(shards, folder, cache, 1, *SCHEDULE)
+    hosts = start(shards, folder, training_cache, 1, *SCHEDULE)
     finish(hosts)
     assert "resumed: 4 of 6 steps are done" in hosts[0].printed
     check_curve(folder, alone, range(STEPS))
 
 
 @pytest.mark.slow
-def test_two_hosts_go_on_where_one_stopped(shards, cache, alone, tmp_path):
+def test_two_hosts_go_on_where_one_stopped(shards, training_cache, alone, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(alone / "checkpoints" / "4", folder / "checkpoints" / "4")
-    hosts = start(shards, folder, cache, 2, *SCHEDULE)
+    hosts = start(shards, folder, training_cache, 2, *SCHEDULE)
     finish(hosts)
     assert "resumed: 4 of 6 steps are done" in hosts[0].printed
     check_curve(folder, alone, range(4, STEPS))
 
 
 @pytest.mark.slow
-def test_sigterm_at_one_host_makes_all_save_one_step(shards, cache, tmp_path):
+def test_sigterm_at_one_host_makes_all_save_one_step(shards, training_cache, tmp_path):
     folder = tmp_path / "run"
     more = ("--steps=100000", "--set=checkpoint.every=100000")
-    hosts = start(shards, folder, cache, 2, *more)
+    hosts = start(shards, folder, training_cache, 2, *more)
     hosts[0].wait_until(lambda: len(training.lines(folder)) >= 3)
     hosts[1].process.send_signal(signal.SIGTERM)
     finish(hosts)
@@ -131,14 +128,14 @@ def test_sigterm_at_one_host_makes_all_save_one_step(shards, cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_corrupt_record_ends_all_hosts_at_one_batch(cache, tmp_path):
+def test_a_corrupt_record_ends_all_hosts_at_one_batch(training_cache, tmp_path):
     shards = training.write_uneven_pictures(tmp_path)
     path = shards / "train-00001-of-00002.tfrecord"
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)
     folder = tmp_path / "run"
-    hosts = start(shards, folder, cache, 2, "--steps=50")
+    hosts = start(shards, folder, training_cache, 2, "--steps=50")
     finish(hosts, code=1)
     for host in hosts:
         assert re.search(rf"gato-train: .*{path.name} at byte \d+", host.printed)

@@ -188,9 +188,9 @@ def test_a_full_disk_at_a_checkpoint_is_said_and_the_former_one_stays(
 
 
 @pytest.mark.slow
-def test_a_disk_that_takes_no_more_while_training(shards, tmp_path):
+def test_a_disk_that_takes_no_more_while_training(shards, tmp_path, training_cache):
     """The kernel refuses the bytes of the second checkpoint, under Orbax's threads."""
-    given = training.environment(tmp_path / "cache", devices=1)
+    given = training.environment(training_cache, devices=1)
     folder = tmp_path / "run"
     more = ("--steps=3000", "--set=checkpoint.every=50", "--set=checkpoint.keep=99")
     started = training.Training(options(shards, folder, *more), tmp_path / "log", given)
