@@ -77,12 +77,14 @@ def play(policy, tasks, steps=6, resting=()):
 def test_tasks_in_one_batch_equal_each_alone_and_stay_in_their_ranges():
     tasks = dict(enumerate(TASKS))
     together = play(make(images=True), tasks)
-    for row, (_, ranges, _) in tasks.items():
+    for row, (_, ranges, image) in tasks.items():
         tokens = np.array(together[row])
         assert tokens.shape == (6, len(ranges))
         assert (tokens >= ranges[:, 0]).all()
         assert (tokens < ranges[:, 1]).all()
-        alone = play(make(images=True), {row: tasks[row]})
+        # Made for this task alone, nothing of it is padding.
+        policy = make(images=image, max_actions=len(ranges))
+        alone = play(policy, {row: tasks[row]})
         assert alone[row] == together[row]
     # The weights are random: what is chosen follows from what is seen.
     assert len({tuple(step) for step in together[2]}) > 1
@@ -95,6 +97,13 @@ def test_a_row_that_rests_goes_on_where_it_was():
     assert rested[1] == whole[1]
     assert rested[0] == whole[0]
     assert rested[2] == whole[2]
+
+
+def test_a_row_that_starts_again_remembers_nothing():
+    tasks = dict(enumerate(TASKS))
+    policy = make(images=True)
+    first = play(policy, tasks)
+    assert play(policy, tasks) == first
 
 
 def test_everything_is_compiled_once_whatever_the_tasks(monkeypatch):
