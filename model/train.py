@@ -182,8 +182,8 @@ def _steps(
         run.tracer.reach(step)
         try:
             batch, waited = ahead.take()
-        except GatoError:
-            # What was trained up to the bad record is kept.
+        except (GatoError, OSError):
+            # What was trained up to the bad record is kept, by all hosts together.
             _save(run, log, step, state)
             raise
         annotation = jax.profiler.StepTraceAnnotation("train", step_num=step)
