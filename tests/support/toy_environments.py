@@ -69,7 +69,7 @@ class Grid(gymnasium.Env[Any, Any]):
         return self._look(), float(action == 2), self._step == STEPS, False, info
 
 
-gymnasium.register("Grid-v0", entry_point=Grid)
+gymnasium.register("Grid-v0", entry_point="toy_environments:Grid")
 
 
 class Match(gymnasium.Env[Any, Any]):
@@ -105,4 +105,4 @@ def answer_to(sign: Any) -> Any:
     return (sign * 3 + 1) % 7
 
 
-gymnasium.register("Match-v0", entry_point=Match)
+gymnasium.register("Match-v0", entry_point="toy_environments:Match")
