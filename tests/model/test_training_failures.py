@@ -7,11 +7,12 @@ import re
 import resource
 import shutil
 
+import orbax.checkpoint as ocp
 import pytest
 import toy_shards
 import training
 
-from gato.model import checkpoint, data, train
+from gato.model import data, metrics, train
 
 STEPS = 8
 
@@ -174,7 +175,7 @@ def test_a_full_disk_at_a_checkpoint_is_said_and_the_former_one_stays(
         raise full
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.ocp.CheckpointManager, "save", failing)
+        patch.setattr(ocp.CheckpointManager, "save", failing)
         assert run(shards, half) == 1
     said = capsys.readouterr().err
     assert (
@@ -214,7 +215,7 @@ def test_a_full_disk_at_the_metrics_is_said(shards, half, monkeypatch, capsys):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.MetricsFile, "write", failing)
+        patch.setattr(metrics.MetricsFile, "write", failing)
         assert run(shards, half) == 1
     said = capsys.readouterr().err
     assert "No space left on device: 'metrics.jsonl'" in said
