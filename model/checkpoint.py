@@ -7,10 +7,10 @@ name when it is whole.
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import sys
-import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -55,15 +55,19 @@ def _flat(content: Any, path: str = "") -> dict[str, Any]:
     }
 
 
-def _print_unless_late(
-    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
-) -> None:
-    """Prints what nobody caught, but for TensorStore's words to a loop that has ended.
+@functools.cache
+def _leave_out_late_reports() -> None:
+    """Has TensorStore's words to a loop that has ended not printed.
 
     Once one array of a checkpoint has failed, its threads report the others in vain.
     """
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+    former = sys.unraisablehook
+
+    def hook(raised: "sys.UnraisableHookArgs") -> None:
+        if str(raised.exc_value) != "Event loop is closed":
+            former(raised)
+
+    sys.unraisablehook = hook
 
 
 class Checkpoints:
@@ -82,7 +86,8 @@ class Checkpoints:
         self._run = describe_run(config, datasets)
         # What fails is raised, and told once by `main`; not as tracebacks of threads.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        sys.excepthook = _print_unless_late
+        # For as long as the process lives: they may speak after the end, too.
+        _leave_out_late_reports()
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -152,7 +157,6 @@ class Checkpoints:
         """
         with self._failing_in_words():
             self._manager.close()
-        sys.excepthook = sys.__excepthook__
 
     @contextlib.contextmanager
     def _failing_in_words(self) -> Iterator[None]:

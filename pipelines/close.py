@@ -21,7 +21,9 @@ def close_build(job: BuildJob, finished: Sequence[str]) -> None:
     """
     for name in finished:
         _update_weight(job, name)
-    root = finish.root_manifest(job.output, job.config, job.config_fingerprint)
+    root = finish.root_manifest(
+        job.output, job.config, job.config_fingerprint, job.text_round_trips
+    )
     if root is not None:
         path = files.join(job.output, manifest.MANIFEST_NAME)
         _write_changed(path, manifest.dump_manifest(root))

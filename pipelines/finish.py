@@ -127,7 +127,6 @@ def dataset_manifest(
     written_config: dict[str, Any],
     fingerprint: str,
     vocabulary: manifest.VocabularyInfo,
-    text_round_trips: bool,
     token_dtype: Any,
     control: bool,
     verdict: Verdict,
@@ -141,7 +140,6 @@ def dataset_manifest(
         written_config: What the manifest keeps of both.
         fingerprint: Of input, config and limit.
         vocabulary: Id ranges.
-        text_round_trips: Whether texts can be read back from their tokens.
         token_dtype: dtype of the tokens.
         control: Whether it holds episodes.
         verdict: The plan's decisions.
@@ -169,7 +167,6 @@ def dataset_manifest(
         token_dtype=token_dtype,
         config=written_config,
         vocabulary=vocabulary,
-        text_round_trips=text_round_trips,
         episodes=accounts if control else None,
         documents=None if control else accounts,
         tasks={
@@ -259,9 +256,15 @@ def _split_info(
 
 
 def root_manifest(
-    output: str, config: BuildConfig, config_fingerprint: str
+    output: str, config: BuildConfig, config_fingerprint: str, text_round_trips: bool
 ) -> manifest.RootManifest | None:
     """Derives the root manifest from the manifests of the config's finished data sets.
+
+    Args:
+        output: The output folder or URL.
+        config: The build config.
+        config_fingerprint: Of the whole config.
+        text_round_trips: Whether the tokenizer gives texts back from their tokens.
 
     Returns:
         None if no data set is finished.
@@ -289,6 +292,7 @@ def root_manifest(
         sequence_length=first.sequence_length,
         token_dtype=first.token_dtype,
         tokenizer=manifest.TOKENIZER_NAME,
+        text_round_trips=text_round_trips,
         vocabulary=first.vocabulary,
         config_fingerprint=config_fingerprint,
         datasets={

@@ -326,7 +326,6 @@ class FinishDataset(beam.DoFn):
             written_config=_written_config(job.config, entry.dataset, job.limit),
             fingerprint=entry.fingerprint,
             vocabulary=job.vocabulary,
-            text_round_trips=job.text_round_trips,
             token_dtype=token_dtype(job.vocabulary.size),
             control=entry.control,
             verdict=verdict,

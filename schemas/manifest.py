@@ -175,8 +175,6 @@ class DatasetManifest(_Model):
     token_dtype: Literal["uint16", "int32"]
     config: dict[str, Any]
     vocabulary: VocabularyInfo
-    # Whether the tokenizer's decode(encode(x)) was x on a test string.
-    text_round_trips: bool = True
     episodes: Accounts | None = None
     documents: Accounts | None = None
     tasks: dict[str, TaskSummary]
@@ -214,6 +212,8 @@ class RootManifest(_Model):
     sequence_length: int
     token_dtype: Literal["uint16", "int32"]
     tokenizer: str
+    # Whether its decode(encode(x)) was x on a test string.
+    text_round_trips: bool = True
     vocabulary: VocabularyInfo
     config_fingerprint: str
     datasets: dict[str, RootDataset]
