@@ -85,7 +85,8 @@ class Checkpoints:
         self._folder = os.path.abspath(os.path.join(folder, "checkpoints"))
         self._run = describe_run(config, datasets)
         # What fails is raised, and told once by `main`; not as tracebacks of threads.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         # For as long as the process lives: they may speak after the end, too.
         _leave_out_late_reports()
         self._manager = ocp.CheckpointManager(
