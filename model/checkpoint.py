@@ -1,8 +1,8 @@
 """Checkpoints through Orbax: state, data position, config and what the data was.
 
-The only file that knows Orbax. A checkpoint's number is the number of updates done,
-which is also the next batch. Saving is asynchronous; a checkpoint appears under its
-name when it is whole.
+Only this file and `weights.py`, which reads weights alone, know Orbax. A checkpoint's
+number is the number of updates done, which is also the next batch. Saving is
+asynchronous; a checkpoint appears under its name when it is whole.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ from gato.model.shards import Dataset
 from gato.model.step import State
 from gato.schemas.errors import GatoError
 
+# In the folder of a run.
+FOLDER_NAME = "checkpoints"
 # What may change between two starts of one run without changing what it computes.
 _FREE = ("steps", "checkpoint", "validation", "data.threads", "data.prefetch")
 
@@ -82,7 +84,7 @@ class Checkpoints:
     def __init__(
         self, folder: str, config: TrainConfig, datasets: Sequence[Dataset]
     ) -> None:
-        self._folder = os.path.abspath(os.path.join(folder, "checkpoints"))
+        self._folder = os.path.abspath(os.path.join(folder, FOLDER_NAME))
         self._run = describe_run(config, datasets)
         # What fails is raised, and told once by `main`; not as tracebacks of threads.
         for name in ("absl", "asyncio"):

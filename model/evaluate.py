@@ -21,12 +21,13 @@ import numpy as np
 import rich.console
 import rich.progress
 
+from gato.model.command import run_command
 from gato.model.evaluation.report import Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
 from gato.model.evaluation.suite import Contest, load_suite
 from gato.model.policy import Policy
 from gato.model.weights import Trained, load_weights
-from gato.schemas.errors import GatoError, UsageError
+from gato.schemas.errors import UsageError
 from gato.tokenizers.vocabulary import Vocabulary
 
 # A block's slots are a multiple of this, at most so many.
@@ -183,18 +184,7 @@ def _execute(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0, 1 for failure or 2 for usage."""
-    try:
-        _execute(_parser().parse_args(argv))
-    except GatoError as error:
-        print(f"gato-evaluate: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"gato-evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("gato-evaluate: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return run_command(_execute, _parser(), argv, "nothing was written")
 
 
 if __name__ == "__main__":

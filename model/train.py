@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from gato.model.checkpoint import Checkpoints, abstract_state
+from gato.model.command import run_command
 from gato.model.config import PAPER_VOCABULARY, TrainConfig
 from gato.model.data import Batches, Prefetcher, put, validation_batches
 from gato.model.describe import describe, work_of
@@ -278,18 +279,7 @@ def _execute(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0, 1 for failure or 2 for usage."""
-    try:
-        _execute(make_parser().parse_args(argv))
-    except GatoError as error:
-        print(f"gato-train: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"gato-train: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("gato-train: interrupted; the same command resumes", file=sys.stderr)
-        return 130
-    return 0
+    return run_command(_execute, make_parser(), argv, "the same command resumes")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from gato.model.checkpoint import FOLDER_NAME
 from gato.model.config import TrainConfig
 from gato.model.step import Model, State
 from gato.schemas.errors import GatoError, UsageError
@@ -55,7 +56,7 @@ def load_weights(folder: str) -> Trained:
         UsageError: If there is no checkpoint.
         GatoError: If it is damaged, or of another release.
     """
-    checkpoints = os.path.join(os.path.abspath(folder), "checkpoints")
+    checkpoints = os.path.join(os.path.abspath(folder), FOLDER_NAME)
     if not os.path.isdir(checkpoints):
         raise UsageError(
             f"{folder}: no checkpoints. --checkpoint is the folder that gato-train was"
