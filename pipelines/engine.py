@@ -18,10 +18,11 @@ from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
-from apache_beam.runners.runner import create_runner
+from apache_beam.runners.runner import PipelineState, create_runner
 
+from gato.pipelines.command import remote_failure
 from gato.schemas import files
-from gato.schemas.errors import UsageError
+from gato.schemas.errors import GatoError, UsageError
 
 # Beam's DirectRunner tries to download another engine, so it means the in-process one.
 _IN_PROCESS = "FnApiRunner"
@@ -83,6 +84,36 @@ class Engine:
         errors = PipelineOptionsValidator(self.options, created).validate()
         if errors:
             raise UsageError(f"{self.runner}: {' '.join(errors)}")
+
+    @contextlib.contextmanager
+    def failing_in_words(self, advice: str = "") -> Iterator[None]:
+        """Turns what an engine elsewhere raises into a message that ends in `advice`.
+
+        Raises:
+            GatoError: If the engine failed, and not what ran in it.
+        """
+        try:
+            yield
+        except (GatoError, OSError):
+            raise
+        except Exception as error:  # engines raise what they like
+            if remote_failure(error) is not None:
+                raise
+            raise GatoError(
+                f"{self.runner} did not run the job: {error}{advice}"
+            ) from error
+
+    def check_done(self, state: Any, advice: str = "") -> None:
+        """Checks the state that a job ended in.
+
+        Raises:
+            GatoError: If it is not done; the message ends in `advice`.
+        """
+        if state != PipelineState.DONE:
+            raise GatoError(
+                f"the {self.runner} job ended in state {state}; its log says why."
+                f"{advice}"
+            )
 
 
 @contextlib.contextmanager

@@ -10,17 +10,15 @@ from typing import Any
 
 import apache_beam as beam
 import rich.console
-from apache_beam.runners.runner import PipelineState
 from rich.markup import escape
 
 from gato.pipelines import discover, engine, finish, progress, report
 from gato.pipelines.build_job import BuildJob, DatasetJob
 from gato.pipelines.close import close_build
-from gato.pipelines.command import remote_failure
 from gato.pipelines.job import BuildShards
 from gato.schemas import config as configs
 from gato.schemas import files, manifest
-from gato.schemas.errors import GatoError, UsageError
+from gato.schemas.errors import UsageError
 from gato.schemas.hashing import fingerprint
 from gato.schemas.shards import ShardName
 from gato.tokenizers.text import TextTokenizer
@@ -234,17 +232,11 @@ def _run_job(
             watched = dataclasses.replace(prepared, progress_port=display.port)
             _submit(watched, chosen).wait_until_finish()
         return True
-    try:
+    advice = (
+        ". Once that is mended, run the same command again to go on where it stopped."
+    )
+    with chosen.failing_in_words(advice):
         return _run_elsewhere(prepared, chosen, console)
-    except (GatoError, OSError):
-        raise
-    except Exception as error:  # engines raise what they like
-        if remote_failure(error) is not None:
-            raise
-        raise GatoError(
-            f"{chosen.runner} did not run the job: {error}. Once that is mended, run"
-            " the same command again to go on where it stopped."
-        ) from error
 
 
 def _run_elsewhere(
@@ -257,12 +249,8 @@ def _run_elsewhere(
             " to build."
         )
         return False
-    state = result.wait_until_finish()
-    if state != PipelineState.DONE:
-        raise GatoError(
-            f"the {chosen.runner} job ended in state {state}; its log says why. Run the"
-            " same command again to go on where it stopped."
-        )
+    advice = " Run the same command again to go on where it stopped."
+    chosen.check_done(result.wait_until_finish(), advice)
     return True
 
 

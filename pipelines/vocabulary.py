@@ -13,11 +13,10 @@ from typing import Any
 
 import apache_beam as beam
 import rich.console
-from apache_beam.runners.runner import PipelineState
 from rich.markup import escape
 
 from gato.pipelines import discover, engine, progress
-from gato.pipelines.command import remote_failure, run_command
+from gato.pipelines.command import run_command
 from gato.pipelines.vocabularies import figures, training
 from gato.pipelines.vocabularies.sample import (
     Sample,
@@ -150,18 +149,8 @@ def _run_job(
         with engine.quiet_workers(), _Display(total, console) as display:
             submit(dataclasses.replace(job, progress_port=display.port))
         return
-    try:
-        state = submit(job)
-    except (GatoError, OSError):
-        raise
-    except Exception as error:  # engines raise what they like
-        if remote_failure(error) is not None:
-            raise
-        raise GatoError(f"{chosen.runner} did not run the job: {error}") from error
-    if state != PipelineState.DONE:
-        raise GatoError(
-            f"the {chosen.runner} job ended in state {state}; its log says why."
-        )
+    with chosen.failing_in_words():
+        chosen.check_done(submit(job))
 
 
 def _split(sample: Sample, seed: int) -> tuple[list[str], list[str]]:
