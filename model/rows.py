@@ -32,9 +32,8 @@ from gato.schemas.record import (
     encode_example,
     encode_row,
 )
-from gato.tokenizers.patches import decode_stored_all, patches
+from gato.tokenizers.patches import PATCH_BYTES, decode_stored_all, patches
 
-PATCH_VALUES = PATCH_SIZE * PATCH_SIZE * 3
 NO_ROW = -1
 # Below so many images, decoding them is not worth waking threads.
 _FEW_IMAGES = 8
@@ -339,7 +338,7 @@ class Assembler:
                 used[group] += (stop - first) * grid_rows * columns
                 jobs.append((stored, row, run, group, slice(begin, used[group])))
         size = self._pool_size(max(used), per_group)
-        pool = np.zeros((groups, size, PATCH_VALUES), np.uint8)
+        pool = np.zeros((groups, size, PATCH_BYTES), np.uint8)
         grids = np.zeros((groups, size, 4), np.int32)
         grids[..., 2:] = 1
         source = np.zeros((groups, size, 2), np.int32)

@@ -91,7 +91,8 @@ def token_dtype(vocabulary_size: int) -> Literal["uint16", "int32"]:
     return "uint16" if vocabulary_size <= _UINT16_IDS else "int32"
 
 
-def _varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
+    """Returns a non-negative integer as protobuf writes lengths and keys."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -101,7 +102,7 @@ def _varint(value: int) -> bytes:
 
 
 def _delimited(tag: int, payload: bytes) -> bytes:
-    return bytes((tag,)) + _varint(len(payload)) + payload
+    return bytes((tag,)) + encode_varint(len(payload)) + payload
 
 
 @functools.lru_cache(maxsize=4096)
@@ -111,11 +112,11 @@ def _feature_header(name: str, num_bytes: int) -> bytes:
     Feature{bytes_list=1: BytesList{value=1: ...}}; map entry {key=1, value=2}. All rows
     of a build share a few headers, which cost more to make than to look up.
     """
-    value = b"\x0a" + _varint(num_bytes)
-    bytes_list = b"\x0a" + _varint(len(value) + num_bytes) + value
-    feature = b"\x12" + _varint(len(bytes_list) + num_bytes) + bytes_list
+    value = b"\x0a" + encode_varint(num_bytes)
+    bytes_list = b"\x0a" + encode_varint(len(value) + num_bytes) + value
+    feature = b"\x12" + encode_varint(len(bytes_list) + num_bytes) + bytes_list
     entry = _delimited(0x0A, name.encode()) + feature
-    return b"\x0a" + _varint(len(entry) + num_bytes) + entry
+    return b"\x0a" + encode_varint(len(entry) + num_bytes) + entry
 
 
 def encode_example(features: dict[str, list[bytes]]) -> bytes:
@@ -130,7 +131,7 @@ def encode_example(features: dict[str, list[bytes]]) -> bytes:
         entry = _delimited(0x0A, name.encode()) + _delimited(0x12, feature)
         parts.append(_delimited(0x0A, entry))
     body = b"".join(parts)
-    return b"\x0a" + _varint(len(body)) + body
+    return b"\x0a" + encode_varint(len(body)) + body
 
 
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:

@@ -30,14 +30,14 @@ from gato.pipelines.estimation.tally import (
 from gato.pipelines.sources.registry import source_for
 from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.hashing import keyed_hash
-from gato.schemas.record import PATCH_SIZE, Kind
+from gato.schemas.record import Kind
 from gato.schemas.shards import SPLITS
 from gato.tokenizers.packing import pack_best_fit
+from gato.tokenizers.patches import PATCH_BYTES
 from gato.tokenizers.text import TextTokenizer
 
 # Segments that a trial packing takes at most; more change the share by under 0.1%.
 _TRIAL_SEGMENTS = 20_000
-_PATCH_BYTES = PATCH_SIZE * PATCH_SIZE * 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -264,5 +264,5 @@ def _decoding(tally: Tally, rows: int, row_bytes: float) -> tuple[float, float]:
         return 0.0, row_bytes
     milliseconds = 1000 * tally.decode_seconds / tally.decoded_patches
     stored = tally.image_bytes / rows
-    raw = row_bytes - stored + _PATCH_BYTES * patches / rows
+    raw = row_bytes - stored + PATCH_BYTES * patches / rows
     return milliseconds * patches / rows, raw

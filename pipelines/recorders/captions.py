@@ -112,7 +112,7 @@ def record(options: Options) -> None:
         for first in range(0, options.scenes, step)
     ]
     missing = [job for job in jobs if not job.path.exists()]
-    outcomes = pool.run(
+    pool.run_all(
         _write_tar,
         missing,
         workers=options.workers,
@@ -120,9 +120,6 @@ def record(options: Options) -> None:
         items="scenes",
         expected=sum(job.stop - job.first for job in missing),
     )
-    for _, outcome in outcomes:
-        if isinstance(outcome, GatoError):
-            raise outcome
     rich.console.Console().print(
         f"{options.scenes:,} captioned scenes in {len(jobs)} tars in {options.output}"
         f" ({len(jobs) - len(missing)} were there)"

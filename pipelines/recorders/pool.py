@@ -104,6 +104,28 @@ def run(
             yield from _run_processes(work, jobs, min(workers, len(jobs)), show)
 
 
+def run_all(
+    work: Work[Job, Any],
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    title: str,
+    items: str,
+    expected: int,
+) -> None:
+    """Does all jobs, whose outcomes are what they wrote; arguments as of `run`.
+
+    Raises:
+        GatoError: If a job ended in one, or a worker process died.
+    """
+    outcomes = run(
+        work, jobs, workers=workers, title=title, items=items, expected=expected
+    )
+    for _, outcome in outcomes:
+        if isinstance(outcome, GatoError):
+            raise outcome
+
+
 def _run_here(
     work: Work[Job, Outcome], jobs: Sequence[Job], show: Callable[[int], None]
 ) -> Iterator[tuple[Job, Outcome | GatoError]]:

@@ -232,7 +232,7 @@ def _record(options: Options) -> None:
         for first in starts
     ]
     missing = [job for job in jobs if not job.is_done()]
-    outcomes = pool.run(
+    pool.run_all(
         _draw,
         missing,
         workers=options.workers,
@@ -240,7 +240,4 @@ def _record(options: Options) -> None:
         items="scenes",
         expected=sum(job.stop - job.first for job in missing),
     )
-    for _, outcome in outcomes:
-        if isinstance(outcome, GatoError):
-            raise outcome
     _join(options, jobs)

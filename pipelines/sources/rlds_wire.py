@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gato.schemas.record import encode_varint
+
 Buffer = bytes | memoryview
 Span = tuple[int, int]
 
@@ -94,7 +96,7 @@ class Feature:
         if len(self.spans) != 1:
             return None
         start, stop = self.spans[0]
-        header = b"\x0a" + _encode_varint(size)
+        header = b"\x0a" + encode_varint(size)
         stride = len(header) + size
         if (stop - start) % stride:
             return None
@@ -250,12 +252,3 @@ def _varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
             return value, at
         shift += 7
     raise WireError(f"a varint before byte {at} has no end")
-
-
-def _encode_varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
