@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gato.pipelines.command import run_command
+from gato.pipelines.command import run_beam_command
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,25 +61,9 @@ are not listed here go to Beam.""",
     return parser
 
 
-def run(argv: Sequence[str] | None = None) -> int:
-    """Builds; returns the exit code.
-
-    Raises:
-        GatoError: If it cannot.
-    """
-    parser = _parser()
-    argv = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(argv):
-        parser.parse_args(argv)
-    # Beam takes seconds to import, and help does not need it.
-    from gato.pipelines import run_build
-
-    return run_build.run(parser, argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `gato-build`."""
-    return run_command(run, argv)
+    return run_beam_command(_parser(), "gato.pipelines.run_build", argv)
 
 
 if __name__ == "__main__":

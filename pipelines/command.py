@@ -1,5 +1,7 @@
 """How a command ends: an exit code and a message, never a traceback of bad input."""
 
+import argparse
+import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +44,29 @@ def run_command(
         if failure is None:
             raise
         return _fail(*failure)
+
+
+def run_beam_command(
+    parser: argparse.ArgumentParser, module: str, argv: Sequence[str] | None
+) -> int:
+    """Runs a command whose module imports Beam, which takes seconds: not for its help.
+
+    Args:
+        parser: Of the command's own options.
+        module: Has `run(parser, argv)`, which returns the exit code.
+        argv: The command line; None for that of the process.
+
+    Returns:
+        As `run_command`.
+    """
+
+    def run(argv: Sequence[str] | None) -> int:
+        argv = sys.argv[1:] if argv is None else argv
+        if {"-h", "--help"} & set(argv):
+            parser.parse_args(argv)
+        return importlib.import_module(module).run(parser, argv)
+
+    return run_command(run, argv)
 
 
 def remote_failure(error: Exception) -> tuple[str, int] | None:

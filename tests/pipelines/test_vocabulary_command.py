@@ -13,7 +13,7 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gato.pipelines import verify, vocabulary
+from gato.pipelines import run_vocabulary, verify, vocabulary
 from gato.pipelines.vocabularies import figures, sample, texts, training
 from gato.schemas.errors import GatoError
 from gato.schemas.manifest import load_root_manifest
@@ -308,15 +308,15 @@ def test_a_first_pass_that_keeps_too_little_is_followed_by_another(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vocabulary, "_first_fraction", lambda *_: 0.01)
+    monkeypatch.setattr(run_vocabulary, "_first_fraction", lambda *_: 0.01)
     passes = []
-    real = vocabulary._run_job
+    real = run_vocabulary._run_job
 
     def counting(job: sample.SampleJob, *rest: Any) -> None:
         passes.append(job.fraction)
         real(job, *rest)
 
-    monkeypatch.setattr(vocabulary, "_run_job", counting)
+    monkeypatch.setattr(run_vocabulary, "_run_job", counting)
     assert train(config, tmp_path / "a.model", "--size", str(SIZE)) == 0
     assert passes == [0.01, 1.0]
     assert (tmp_path / "a.model").read_bytes() == model.read_bytes()
@@ -327,6 +327,6 @@ def test_equal_texts_are_held_back_together() -> None:
     drawn = sample.Sample(
         chunks=twice, items=100, unreadable=0, text_bytes=0, is_cut=False
     )
-    trained, held_back = vocabulary._split(drawn, 0)
+    trained, held_back = run_vocabulary._split(drawn, 0)
     assert not set(trained) & set(held_back)
     assert len(trained) + len(held_back) == 100
