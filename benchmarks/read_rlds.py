@@ -16,9 +16,7 @@ the iteration does. The ways:
 
 import os
 import pathlib
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,17 +24,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow_datasets as tfds
+from episode_reading import EPISODES, STEPS, rates, read_ours
 from tensorflow_datasets.proto import tf_example_pb2
 
-from gato.pipelines.sources.rlds import RldsSource
 from gato.pipelines.sources.rlds_wire import Example
-from gato.schemas.config import Dataset
-from gato.schemas.episode import Episode
 from gato.schemas.tfrecord import iterate_records
 
-_EPISODES = 60
-_STEPS = 150
-_ROUNDS = 5
 _LISTS = ("int64_list", "float_list", "bytes_list")
 _F = tfds.features
 
@@ -64,15 +57,15 @@ class World(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self) -> Iterator[tuple[str, Any]]:
         generator = np.random.default_rng(0)
-        length = _STEPS + 1
-        for number in range(_EPISODES):
+        length = STEPS + 1
+        for number in range(EPISODES):
             steps = {
                 "observation": generator.normal(size=(length, 39)).astype(np.float32),
                 "action": generator.uniform(-1, 1, (length, 4)).astype(np.float32),
                 "reward": generator.normal(size=length).astype(np.float32),
                 "discount": np.ones(length, np.float32),
                 "is_first": np.arange(length) == 0,
-                "is_last": np.arange(length) == _STEPS,
+                "is_last": np.arange(length) == STEPS,
                 "is_terminal": np.zeros(length, bool),
             }
             yield str(number), {"steps": steps, "episode_id": number}
@@ -89,7 +82,7 @@ def read_steps(episodes: Any) -> int:
 def read_batched(episodes: Any) -> int:
     count = 0
     for episode in episodes:
-        for batch in tfds.as_numpy(episode["steps"].batch(_STEPS + 1)):
+        for batch in tfds.as_numpy(episode["steps"].batch(STEPS + 1)):
             count += int((~batch["is_last"]).sum())
     return count
 
@@ -121,26 +114,6 @@ def read_walk(shard: str) -> int:
     return count
 
 
-def read_ours(path: str) -> int:
-    source = RldsSource()
-    config = Dataset(name="bench", format="rlds", paths=(path,))
-    steps = 0
-    for partition in source.partition(path, "world/1.0.0", config):
-        for item in source.read(partition, config):
-            if not isinstance(item, Episode):
-                raise SystemExit(f"unreadable: {item}")
-            steps += len(item.rewards)
-    return steps
-
-
-def seconds(read: Callable[[], int]) -> float:
-    start = time.perf_counter()
-    steps = read()
-    if steps != _EPISODES * _STEPS:
-        raise SystemExit(f"read {steps} steps, expected {_EPISODES * _STEPS}")
-    return time.perf_counter() - start
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         builder = World(data_dir=root)
@@ -153,20 +126,12 @@ def main() -> None:
             "batched": lambda: read_batched(episodes),
             "protobuf": lambda: read_protobuf(shard),
             "walk": lambda: read_walk(shard),
-            "ours": lambda: read_ours(path),
+            "ours": lambda: read_ours("rlds", path, "world/1.0.0"),
         }
-        # In turn, so that a busy moment of the machine falls on all.
-        rounds = [
-            [seconds(read) for read in ways.values()] for _ in range(_ROUNDS + 1)
-        ][1:]
-        medians = map(statistics.median, zip(*rounds, strict=True))
-        rates = {
-            name: _EPISODES * _STEPS / median
-            for name, median in zip(ways, medians, strict=True)
-        }
-        for name, rate in rates.items():
+        found = rates(ways)
+        for name, rate in found.items():
             print(
-                f"{name:8} {rate:11,.0f} steps/s   ours is {rates['ours'] / rate:.1f}x"
+                f"{name:8} {rate:11,.0f} steps/s   ours is {found['ours'] / rate:.1f}x"
             )
         print(f"load {os.getloadavg()[0]:.1f}")
 

@@ -7,13 +7,13 @@ import unittest.mock
 import warnings
 from typing import Any
 
+import episode_source
 import minari
 import numpy as np
 import raw_inputs
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
-from gato.pipelines.sources.minari import MinariSource
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Episode, Unreadable
 
@@ -28,26 +28,14 @@ def dataset(**settings: Any) -> Dataset:
 def read(
     path: pathlib.Path | str, config: Dataset | None = None
 ) -> list[Episode | Unreadable]:
-    config = config or dataset()
-    source = MinariSource()
     name = str(path).rpartition("/")[2]
-    return [
-        item
-        for partition in source.partition(str(path), name, config)
-        for item in source.read(partition, config)
-    ]
+    return episode_source.read(path, name, config or dataset())
 
 
 def read_episodes(
     path: pathlib.Path | str, config: Dataset | None = None
 ) -> list[Episode]:
-    items = read(path, config)
-    assert [i for i in items if isinstance(i, Unreadable)] == []
-    return [item for item in items if isinstance(item, Episode)]
-
-
-def verdicts(items: list[Episode | Unreadable]) -> list[tuple[int, str]]:
-    return [(i.number, i.reason) for i in items if isinstance(i, Unreadable)]
+    return episode_source.episodes(read(path, config))
 
 
 def write(

@@ -6,10 +6,10 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import episode_source
 import numpy as np
 from numpy.typing import NDArray
 
-from gato.pipelines.sources.rlds import RldsSource
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Episode, Unreadable
 from gato.schemas.tfrecord import frame
@@ -25,25 +25,13 @@ def dataset(**settings: Any) -> Dataset:
 def read(
     path: pathlib.Path | str, config: Dataset | None = None, relative: str = "1.0.0"
 ) -> list[Episode | Unreadable]:
-    config = config or dataset()
-    source = RldsSource()
-    return [
-        item
-        for partition in source.partition(str(path), relative, config)
-        for item in source.read(partition, config)
-    ]
+    return episode_source.read(path, relative, config or dataset())
 
 
 def read_episodes(
     path: pathlib.Path | str, config: Dataset | None = None
 ) -> list[Episode]:
-    items = read(path, config)
-    assert [i for i in items if isinstance(i, Unreadable)] == []
-    return [item for item in items if isinstance(item, Episode)]
-
-
-def verdicts(items: list[Episode | Unreadable]) -> list[tuple[int, str]]:
-    return [(i.number, i.reason) for i in items if isinstance(i, Unreadable)]
+    return episode_source.episodes(read(path, config))
 
 
 def tensor(dtype: str, *shape: int, **content: Any) -> dict[str, Any]:

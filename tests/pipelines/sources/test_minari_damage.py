@@ -8,13 +8,13 @@ import h5py
 import minari_sets
 import numpy as np
 import pytest
+from episode_source import verdicts
 from minari_sets import (
     NUM_EPISODES,
     change_metadata,
     dataset,
     read,
     read_episodes,
-    verdicts,
     walk,
 )
 

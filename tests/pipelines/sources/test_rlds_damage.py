@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from episode_source import verdicts
 from rlds_sets import (
     WALK_STEP,
     dataset,
@@ -18,7 +19,6 @@ from rlds_sets import (
     shard_path,
     tensor,
     text,
-    verdicts,
     walk,
     write,
     write_walks,
