@@ -6,7 +6,8 @@
 Scores are the paper's (section 4.1): 100 * (return - random) / (expert - random), the
 mean over tasks, then over domains. `gato.model.evaluation.suite` says what a suite file
 holds. Each episode is prompted with one of the task's demonstrations; `--prompt_tokens
-0` shows what the weights do without.
+0` shows what the weights do without, `--ablate shuffle_observations` what they do when
+each step is shown a recorded step's observation instead of its own.
 """
 
 import argparse
@@ -22,6 +23,11 @@ import rich.console
 import rich.progress
 
 from gato.model.command import run_command
+from gato.model.evaluation.observing import (
+    Observer,
+    ShuffledObservations,
+    as_it_is,
+)
 from gato.model.evaluation.report import Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
 from gato.model.evaluation.suite import Contest, load_suite
@@ -32,11 +38,13 @@ from gato.tokenizers.vocabulary import Vocabulary
 
 # A block's slots are a multiple of this, at most so many.
 _BLOCK_STEP, _LONGEST_BLOCK = 16, 256
-_TABLE_WIDTH = 120
+_TABLE_WIDTH = 140
+_ABLATIONS = ("shuffle_observations",)
 
 _EXAMPLES = """examples:
   gato-evaluate --checkpoint D --suite configs/suites/babyai.yaml
-  gato-evaluate --checkpoint D --suite F --episodes 10 --prompt_tokens 0"""
+  gato-evaluate --checkpoint D --suite F --episodes 10 --prompt_tokens 0
+  gato-evaluate --checkpoint D --suite F --ablate shuffle_observations"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--suite", required=True, metavar="FILE", help="the tasks, as YAML")
     add("--episodes", type=int, default=50, help="of each task (%(default)s)")
     add("--prompt_tokens", type=int, help="longest prompt; 0: none (the row's length)")
+    add("--ablate", choices=_ABLATIONS, help="what to take away (nothing)")
     add("--batch", type=int, default=16, help="environments at a time (%(default)s)")
     add("--temperature", type=float, default=0.0, help="0: the likeliest (%(default)s)")
     add("--seed", type=int, default=0, help="of drawn tokens (%(default)s)")
@@ -126,6 +135,10 @@ def _play(
         temperature=arguments.temperature,
         seed=arguments.seed,
     )
+    observer: Observer = as_it_is
+    if arguments.ablate:
+        observer = ShuffledObservations(contests, arguments.seed)
+    arena = Arena(contests, policy, arguments.prompt_tokens, observer=observer)
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -134,7 +147,7 @@ def _play(
     )
     episodes, steps = [], 0
     with (
-        contextlib.closing(Arena(contests, policy, arguments.prompt_tokens)) as arena,
+        contextlib.closing(arena) as arena,
         rich.progress.Progress(*columns, console=console) as progress,
     ):
         bar = progress.add_task("episodes", total=total)
@@ -153,6 +166,16 @@ def _play(
     return episodes
 
 
+def _default_output(arguments: argparse.Namespace, step: int) -> str:
+    """Returns a name that another way of playing the same suite does not take."""
+    parts = [pathlib.Path(arguments.suite).stem, str(step)]
+    if not arguments.prompt_tokens:
+        parts.append("no_prompt")
+    if arguments.ablate:
+        parts.append(arguments.ablate)
+    return os.path.join(arguments.checkpoint, "evaluation", f"{'-'.join(parts)}.json")
+
+
 def _execute(arguments: argparse.Namespace) -> None:
     console = rich.console.Console(stderr=True)
     trained = load_weights(arguments.checkpoint)
@@ -164,14 +187,11 @@ def _execute(arguments: argparse.Namespace) -> None:
         "step": trained.step,
         "suite": arguments.suite,
         "prompt_tokens": arguments.prompt_tokens,
+        "ablate": arguments.ablate,
         "temperature": arguments.temperature,
         "seed": arguments.seed,
     }
-    stem = pathlib.Path(arguments.suite).stem
-    output = arguments.output or os.path.join(
-        arguments.checkpoint, "evaluation", f"{stem}-{trained.step}.json"
-    )
-    path = pathlib.Path(output)
+    path = pathlib.Path(arguments.output or _default_output(arguments, trained.step))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report.as_json(run), indent=1) + "\n", encoding="utf-8")
     # A file or a pipe has no width of its own, and a table cut to 80 says little.
@@ -179,7 +199,7 @@ def _execute(arguments: argparse.Namespace) -> None:
     out = rich.console.Console(width=width)
     out.print(report.table())
     out.print(report.threshold_line())
-    console.print(f"all episodes are in {output}")
+    console.print(f"all episodes are in {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ An episode whose environment crashed has no return, so it is counted beside its 
 score and is no part of it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,11 @@ from gato.model.evaluation.rollouts import Episode
 from gato.model.evaluation.scores import Score, Scores, normalize, score
 from gato.model.evaluation.suite import Contest
 from gato.schemas.errors import GatoError
+
+_NUMBERS = (
+    *("episodes", "crashed", "success %", "return", "random", "expert"),
+    *("score", "95% interval"),
+)
 
 
 class Report:
@@ -52,6 +58,10 @@ class Report:
         reference = contest.random_return, contest.expert_return
         return normalize(np.array(returns), *reference)
 
+    def _mean_return(self, task: int) -> float:
+        played = self._played(task)
+        return math.fsum(one.reward or 0.0 for one in played) / len(self._by_task[task])
+
     def as_json(self, run: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all of it.
 
@@ -78,6 +88,7 @@ class Report:
             "held_out": contest.held_out,
             "score": self.scores.tasks[task].as_json(),
             "success_rate": _success_rate(played),
+            "return": self._mean_return(task),
             "random_return": contest.random_return,
             "expert_return": contest.expert_return,
             "crashed": sum(one.failure is not None for one in played),
@@ -98,8 +109,9 @@ class Report:
         made = rich.table.Table(title="100 is the expert's return, 0 a random policy's")
         made.add_column("task")
         made.add_column("data")
-        for title in ("episodes", "crashed", "success %", "score", "95% interval"):
+        for title in _NUMBERS:
             made.add_column(title, justify="right")
+        blank = [""] * (len(_NUMBERS) - 1)  # data, and numbers but the last two
         for task, contest in enumerate(self._contests):
             played = self._played(task)
             rate = _success_rate(played)
@@ -109,13 +121,15 @@ class Report:
                 str(len(self._by_task[task])),
                 str(len(played) - len(self._by_task[task])),
                 "" if rate is None else f"{100 * rate:.0f}",
+                f"{self._mean_return(task):.4g}",
+                f"{contest.random_return:.4g}",
+                f"{contest.expert_return:.4g}",
                 *_cells(self.scores.tasks[task]),
             )
         made.add_section()
         for name, one in self.scores.domains.items():
-            made.add_row(f"mean of {name}", "", "", "", "", *_cells(one))
-        whole = _cells(self.scores.overall)
-        made.add_row("mean of domains", "", "", "", "", *whole)
+            made.add_row(f"mean of {name}", *blank, *_cells(one))
+        made.add_row("mean of domains", *blank, *_cells(self.scores.overall))
         return made
 
     def threshold_line(self) -> str:

@@ -9,16 +9,20 @@ import collections
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from gato.model.evaluation.observing import Observer, as_it_is
 from gato.model.evaluation.processes import (
     ANSWER_SECONDS,
     CrashedError,
     EnvironmentProcess,
 )
 from gato.model.evaluation.suite import Contest
-from gato.model.policy import Policy
+from gato.model.prefix import Prefix
 from gato.schemas.errors import QuarantineError, UsageError
 
 # gato-record draws its seeds below it.
@@ -88,6 +92,26 @@ class _Playing:
         )
 
 
+class Actor(Protocol):
+    """Who acts: `Policy`, or a baseline.
+
+    Attributes:
+        rows: Environments at a time.
+    """
+
+    rows: int
+
+    def start(self, prefixes: Mapping[int, Prefix | None]) -> None:
+        """Begins episodes in rows, each after its prompt."""
+        ...
+
+    def act(
+        self, observations: Mapping[int, tuple[Prefix, NDArray[np.int32]]]
+    ) -> Mapping[int, NDArray[np.int32]]:
+        """Returns each row's action tokens, within the ranges beside what it sees."""
+        ...
+
+
 class Arena:
     """Plays the episodes of a suite.
 
@@ -96,15 +120,18 @@ class Arena:
         policy: Who acts; it has one row for each environment.
         prompt_tokens: Longest prompt; 0 for none.
         answer_seconds: After so long an environment counts as hanging.
+        observer: Makes slots of what an environment gives.
     """
 
     def __init__(
         self,
         contests: Sequence[Contest],
-        policy: Policy,
+        policy: Actor,
         prompt_tokens: int,
         answer_seconds: float = ANSWER_SECONDS,
+        observer: Observer = as_it_is,
     ) -> None:
+        self._observer = observer
         self._contests = contests
         self._policy = policy
         self._prompt_tokens = prompt_tokens
@@ -172,9 +199,10 @@ class Arena:
         """Takes one step in every environment."""
         observed = {}
         for row, playing in list(self._playing.items()):
-            control = self._contests[playing.task].control
+            contest = self._contests[playing.task]
+            seen = playing.seed, len(playing.rewards), playing.observation
             with self._costing_the_episode(row, playing) as failures:
-                observed[row] = (control.observe(playing.observation), control.ranges)
+                observed[row] = self._observer(contest, *seen), contest.control.ranges
             yield from failures
         if not observed:
             return
