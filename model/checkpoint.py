@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from gato.model.config import TrainConfig
+from gato.model.config import TrainConfig, load_config
 from gato.model.shards import Dataset
 from gato.model.step import State
 from gato.schemas.errors import GatoError
@@ -121,7 +121,12 @@ class Checkpoints:
         return restored["state"]
 
     def _check(self, saved: dict[str, Any]) -> None:
-        found, wanted = _flat(saved["run"]), _flat(self._run)
+        run = saved["run"]
+        # What the run's release did not know of yet was as the defaults are.
+        with contextlib.suppress(TypeError):
+            config = load_config(TrainConfig, run["config"])
+            run = run | {"config": dataclasses.asdict(config)}
+        found, wanted = _flat(run), _flat(self._run)
         differing = [
             f"{key} was {found.get(key)!r} and is {wanted.get(key)!r}"
             for key in sorted(found.keys() | wanted.keys())

@@ -22,6 +22,7 @@ from gato.schemas.errors import UsageError
 PAPER_VOCABULARY = 33_025
 # The matrix units want the table's rows in multiples of this.
 _TABLE_MULTIPLE = 128
+_BOOLEANS = {"true": True, "false": False}
 
 
 def _check(holds: bool, rule: str, found: object) -> None:
@@ -44,6 +45,8 @@ class ModelConfig:
             queries and keys, `learned` adds a vector.
         patch_embedder: `resnet` (one residual block a patch) or `linear`.
         stochastic_depth: Chance that a sub-layer is skipped for a row in training.
+        dropout: Chance that a value of a slot's embedding, or of what a sub-layer adds
+            to it, is 0 in training (Transformer's residual dropout).
         compute_dtype: Dtype of the matrix products; parameters, norms, softmax and loss
             stay float32.
         remat: What the backward pass computes again: `none`; `attention`: all of a
@@ -59,6 +62,7 @@ class ModelConfig:
     positions: Literal["xl", "rope", "learned"] = "xl"
     patch_embedder: Literal["resnet", "linear"] = "resnet"
     stochastic_depth: float = 0.1
+    dropout: float = 0.0
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Literal["none", "attention", "dots", "block"] = "none"
 
@@ -81,11 +85,9 @@ class ModelConfig:
             "model.width is even where positions is xl",
             self.width,
         )
-        _check(
-            0 <= self.stochastic_depth < 1,
-            "model.stochastic_depth is a chance in [0, 1)",
-            self.stochastic_depth,
-        )
+        for name in ("stochastic_depth", "dropout"):
+            value = getattr(self, name)
+            _check(0 <= value < 1, f"model.{name} is a chance in [0, 1)", value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,6 +197,10 @@ class TrainConfig:
         seed: Of initialisation, patch positions and stochastic depth.
         loss_normalization: `token` weighs every target of the batch alike (equation 2
             of the paper), `row` every row that has one.
+        predict_observations: Whether observations are targets in training too, prompts'
+            included, so that the model can be asked what an action leads to: all their
+            tokens, whatever the build's loss mask says, but no image. Validation keeps
+            the build's mask, so its figures compare with those of other runs.
     """
 
     name: str
@@ -207,6 +213,7 @@ class TrainConfig:
     microbatches: int = 1
     seed: int = 0
     loss_normalization: Literal["token", "row"] = "token"
+    predict_observations: bool = False
 
     def __post_init__(self) -> None:
         _check(self.steps >= 1, "steps is at least 1", self.steps)
@@ -234,6 +241,28 @@ def table_rows(vocabulary_size: int) -> int:
     return -(-vocabulary_size // _TABLE_MULTIPLE) * _TABLE_MULTIPLE
 
 
+def load_config(kind: Any, content: dict[str, Any]) -> Any:
+    """Returns the config dataclass that was saved as JSON.
+
+    Keys that came later have their defaults, which change nothing.
+
+    Args:
+        kind: `TrainConfig`, or a part of it.
+        content: Of `dataclasses.asdict`.
+
+    Raises:
+        TypeError: If a key is not known: a later release saved it.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {
+        name: load_config(hints[name], value)
+        if dataclasses.is_dataclass(hints.get(name))
+        else value
+        for name, value in content.items()
+    }
+    return kind(**fields)
+
+
 def _parse(text: str, annotation: Any, key: str) -> Any:
     origin = typing.get_origin(annotation)
     options = typing.get_args(annotation)
@@ -248,13 +277,15 @@ def _parse(text: str, annotation: Any, key: str) -> Any:
             )
         return text
     try:
+        if annotation is bool:
+            return _BOOLEANS[text.lower()]
         if annotation is int:
             number = float(text)
             if number != int(number):
                 raise ValueError(text)
             return int(number)
         return annotation(text)
-    except (ValueError, OverflowError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise UsageError(
             f"--set {key}: a value of type {annotation.__name__} is needed, got"
             f" {text!r}"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from gato.model.batch import Batch
 from gato.model.sharding import BATCH_AXES, constrain
+from gato.schemas.record import Kind
 
 # At batch 512 of 1024 slots a chunk's logits are 4.3 GB of 69.
 _MAX_CHUNKS = 16
@@ -24,6 +25,16 @@ def shift_targets(batch: Batch) -> tuple[jax.Array, jax.Array]:
     counts = (batch.loss_mask_BL[:, 1:] == 1) & follows & (batch.segment_BL[:, 1:] > 0)
     widths = ((0, 0), (0, 1))
     return jnp.pad(batch.tokens_BL[:, 1:], widths), jnp.pad(counts, widths)
+
+
+def add_observation_targets(batch: Batch) -> Batch:
+    """Returns the batch with its timesteps' observations as targets, but for images.
+
+    They are the slots with a local position; documents have none.
+    """
+    observed_BL = (batch.local_position_BL >= 0) & (batch.kind_BL != Kind.IMAGE)
+    mask_BL = jnp.where(observed_BL, 1, batch.loss_mask_BL)
+    return batch._replace(loss_mask_BL=mask_BL.astype(batch.loss_mask_BL.dtype))
 
 
 def token_losses(

@@ -15,7 +15,13 @@ from jax.sharding import Mesh
 
 from gato.model.batch import Batch
 from gato.model.config import TrainConfig
-from gato.model.loss import shift_targets, sums_by_dataset, target_weights, token_losses
+from gato.model.loss import (
+    add_observation_targets,
+    shift_targets,
+    sums_by_dataset,
+    target_weights,
+    token_losses,
+)
 from gato.model.optimizer import learning_rate, make_optimizer
 from gato.model.sharding import BATCH_AXES, constrain, tree_shardings
 from gato.model.transformer import Decoder
@@ -98,6 +104,8 @@ def make_train_step(
     rate = learning_rate(config)
 
     def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+        if config.predict_observations:
+            batch = add_observation_targets(batch)
         key = jax.random.fold_in(jax.random.key(config.seed), state["step"])
 
         def weighted_sum(params: State, part: Batch) -> tuple[jax.Array, State]:

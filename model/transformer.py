@@ -25,7 +25,7 @@ from gato.model.sharding import BATCH_AXES, constrain
 
 _EPSILON = 1e-6
 # Purposes folded into a step's key.
-_PATCHES, _DEPTH = 0, 1
+_PATCHES, _DEPTH, _DROPOUT = 0, 1, 2
 # By `remat`: what of a block's forward pass is kept for the backward pass.
 _SAVED = {
     "attention": jax.checkpoint_policies.save_only_these_names("attention"),
@@ -135,6 +135,9 @@ class Decoder(nnx.Module):
         positions_BL = positions_in_segment(batch.segment_BL)
         if self.config.positions == "learned":
             x_BLD = x_BLD + look_up(self.positions_LD, positions_BL, dtype)
+        dropout = self.config.dropout
+        if (row_keys := _row_keys(key, _DROPOUT, batch, dropout)) is not None:
+            x_BLD = _drop(x_BLD, row_keys, 2 * self.config.blocks, dropout)
         x_BLD = constrain(x_BLD, BATCH_AXES, None, None)
         x_BLD = self._run_blocks(x_BLD, batch, positions_BL, key)
         return rms_norm(x_BLD, self.final_norm_D[...])
@@ -147,18 +150,17 @@ class Decoder(nnx.Module):
         key: jax.Array | None,
     ) -> jax.Array:
         graph, stacked = nnx.split(self.blocks)
-        rate = self.config.stochastic_depth
-        row_keys = None
-        if key is not None and rate:
-            depth_key = jax.random.fold_in(key, _DEPTH)
-            row_keys = jax.vmap(lambda row: jax.random.fold_in(depth_key, row))(
-                batch.row_B
-            )
+        rate, dropout = self.config.stochastic_depth, self.config.dropout
+        depth_keys = _row_keys(key, _DEPTH, batch, rate)
+        dropout_keys = _row_keys(key, _DROPOUT, batch, dropout)
 
         def kept(layer: jax.Array, sub_layer: int, change: jax.Array) -> jax.Array:
-            if row_keys is None:
+            index = 2 * layer + sub_layer
+            if dropout_keys is not None:
+                change = _drop(change, dropout_keys, index, dropout)
+            if depth_keys is None:
                 return change
-            scale_B = _depth_scale(row_keys, 2 * layer + sub_layer, rate)
+            scale_B = _depth_scale(depth_keys, index, rate)
             return change * scale_B[:, None, None].astype(change.dtype)
 
         def body(x_BLD: jax.Array, scanned: tuple) -> tuple[jax.Array, None]:
@@ -175,6 +177,28 @@ class Decoder(nnx.Module):
             body = jax.checkpoint(body, policy=_SAVED[self.config.remat])
         layers = jnp.arange(self.config.blocks)
         return jax.lax.scan(body, x_BLD, (layers, stacked))[0]
+
+
+def _row_keys(
+    key: jax.Array | None, purpose: int, batch: Batch, rate: float
+) -> jax.Array | None:
+    """Returns a key for each row [B], whatever device has it; None if none is drawn."""
+    if key is None or not rate:
+        return None
+    key = jax.random.fold_in(key, purpose)
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(batch.row_B)
+
+
+def _drop(
+    x_BLD: jax.Array, row_keys: jax.Array, index: jax.Array | int, rate: float
+) -> jax.Array:
+    """Returns the values, some as 0 and the others enlarged, so the mean stays."""
+
+    def draw(row_key: jax.Array) -> jax.Array:
+        own = jax.random.fold_in(row_key, index)
+        return jax.random.bernoulli(own, 1 - rate, x_BLD.shape[1:])
+
+    return jnp.where(jax.vmap(draw)(row_keys), x_BLD / (1 - rate), 0)
 
 
 def _depth_scale(row_keys: jax.Array, index: jax.Array, rate: float) -> jax.Array:

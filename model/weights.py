@@ -2,14 +2,12 @@
 
 import dataclasses
 import os
-import typing
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
 from gato.model.checkpoint import FOLDER_NAME
-from gato.model.config import TrainConfig
+from gato.model.config import TrainConfig, load_config
 from gato.model.step import Model, State
 from gato.schemas.errors import GatoError, UsageError
 from gato.schemas.manifest import VocabularyInfo
@@ -32,18 +30,6 @@ class Trained:
     step: int
     vocabulary: VocabularyInfo
     datasets: dict[str, str]
-
-
-def _as_config(kind: Any, content: dict[str, Any]) -> Any:
-    """Returns the config dataclass that was saved as JSON."""
-    hints = typing.get_type_hints(kind)
-    fields = {
-        name: _as_config(hints[name], value)
-        if dataclasses.is_dataclass(hints[name])
-        else value
-        for name, value in content.items()
-    }
-    return kind(**fields)
 
 
 def load_weights(folder: str) -> Trained:
@@ -86,7 +72,7 @@ def _read(manager: ocp.CheckpointManager, step: int) -> Trained:
     )
     run = restored["meta"]["run"]
     model = Model(
-        _as_config(TrainConfig, run["config"]),
+        load_config(TrainConfig, run["config"]),
         vocabulary_size=run["vocabulary"]["size"],
         sequence_length=run["sequence_length"],
     )

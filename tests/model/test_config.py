@@ -90,6 +90,8 @@ def test_memory_falls_with_the_axes_that_split_parameters():
         ("optimizer.decay_steps", "50", 50),
         ("model.positions", "learned", "learned"),
         ("steps", "7", 7),
+        ("predict_observations", "true", True),
+        ("predict_observations", "False", False),
     ],
 )
 def test_overrides_have_the_type_of_their_key(key, text, value):
@@ -115,6 +117,8 @@ def test_overrides_have_the_type_of_their_key(key, text, value):
         ("model.stochastic_depth", "1", r"a chance in \[0, 1\)"),
         ("data.batch_size", "0", "data.batch_size is at least 1"),
         ("steps", "inf", "a value of type int is needed"),
+        ("model.dropout", "1", r"a chance in \[0, 1\)"),
+        ("predict_observations", "yes", "a value of type bool is needed, got 'yes'"),
     ],
 )
 def test_wrong_overrides_say_what_is_allowed(key, text, said):

@@ -21,11 +21,16 @@ from gato.model.batch import Batch
 from gato.model.config import DataConfig, OptimizerConfig
 from gato.model.configs import PRESETS
 from gato.model.data import put
-from gato.model.loss import sums_by_dataset, target_weights
+from gato.model.loss import (
+    add_observation_targets,
+    shift_targets,
+    sums_by_dataset,
+    target_weights,
+)
 from gato.model.optimizer import learning_rate, make_optimizer
 from gato.model.sharding import check_mesh, make_mesh, parse_mesh
 from gato.model.step import Model, initialize, make_train_step
-from gato.model.transformer import _depth_scale
+from gato.model.transformer import _depth_scale, _drop
 from gato.schemas.errors import UsageError
 
 LENGTH = 16
@@ -70,7 +75,7 @@ def run_steps(sizes, count, repeat=False, microbatches=1, **changes):
 
 @pytest.mark.slow
 def test_a_2x2x2_mesh_equals_one_device_and_splits_the_parameters():
-    options = {"stochastic_depth": 0.1, "positions": "xl"}
+    options = {"stochastic_depth": 0.1, "dropout": 0.1, "positions": "xl"}
     one, state_of_one = run_steps({"data": 1, "fsdp": 1, "tensor": 1}, 4, **options)
     many, state_of_many = run_steps({"data": 2, "fsdp": 2, "tensor": 2}, 4, **options)
     np.testing.assert_allclose(many, one, rtol=1e-5)
@@ -168,6 +173,89 @@ def test_stochastic_depth_skips_a_tenth_and_keeps_the_mean():
     assert set(np.unique(scales).tolist()) == {0.0, np.float32(1 / 0.9).item()}
     assert (scales[0] != scales[1]).any()
     assert (scales != np.asarray(draw(jax.random.key(1)))).any()
+
+
+def test_dropout_zeroes_a_tenth_and_keeps_the_mean():
+    keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(0), row))(
+        np.arange(2)
+    )
+    ones = jnp.ones((2, 40, 50), jnp.bfloat16)
+    dropped = [np.asarray(_drop(ones, keys, i, 0.1), np.float32) for i in (0, 1)]
+    for one in dropped:
+        assert np.mean(one == 0) == pytest.approx(0.1, abs=0.02)
+        assert np.mean(one) == pytest.approx(1, abs=0.02)
+        assert (one[0] != one[1]).any()
+    assert (dropped[0] != dropped[1]).any()
+
+
+def test_dropout_is_drawn_each_step_and_never_in_evaluation():
+    batch = batch_of_8(0)
+    plain, dropping = small_model(LENGTH), small_model(LENGTH, dropout=0.5)
+    params = random_params(plain)
+    hidden = jax.jit(dropping.hidden)
+    np.testing.assert_array_equal(
+        hidden(params, batch), jax.jit(plain.hidden)(params, batch)
+    )
+    first, again, other = (
+        np.asarray(hidden(params, batch, jax.random.key(seed))) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).mean() > 0.9
+
+
+def observing_batch():
+    """A prompted timestep with an image, one more, a caption, padding."""
+    #        prompt            body           caption      padding
+    kind = [1, 2, 3, 4, 5, 6, 1, 3, 4, 5, 7, 2, 1, 1, 1, 0]
+    mask = [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0]
+    local = [0, 1, 2, 3, -1, -1, 0, 1, 2, -1, -1, -1, -1, -1, -1, -1]
+    segment = [1] * 11 + [2] * 4 + [0]
+    tokens = np.arange(16) * (np.array(kind) != 2)
+    return make_batch(
+        [tokens],
+        kind=[kind],
+        loss_mask=[mask],
+        segment=[segment],
+        local=[local],
+        patches=np.zeros((2, 768), np.uint8),
+    )
+
+
+def test_observations_become_targets_but_for_images_and_documents():
+    batch = observing_batch()
+    added = add_observation_targets(batch)
+    #           prompt            body           caption, as it was
+    expected = [1, 0, 1, 1, 0, 1, 1, 1, 1, 0, 1, 0, 1, 0, 1, 0]
+    np.testing.assert_array_equal(added.loss_mask_BL, [expected])
+    targets, counts = map(np.asarray, shift_targets(added))
+    # Each stands one slot earlier; nothing predicts the first slot of a segment.
+    assert counts[0].tolist() == [*map(bool, expected[1:]), False]
+    assert targets[0, :-1].tolist() == batch.tokens_BL[0, 1:].tolist()
+    for name in batch._fields:
+        if name != "loss_mask_BL":
+            assert getattr(added, name) is getattr(batch, name)
+
+
+def test_a_world_model_is_trained_on_observations_and_validated_without():
+    batch = observing_batch()
+    model = small_model(16)
+    params = random_params(model)
+    found = {}
+    for predict in (False, True):
+        config = dataclasses.replace(model.config, predict_observations=predict)
+        world = Model(config, vocabulary_size=VOCABULARY, sequence_length=16)
+        state = {
+            "params": params,
+            "optimizer": make_optimizer(config).init(params),
+            "step": np.int32(0),
+        }
+        _, metrics = jax.jit(make_train_step(world, 1))(state, batch)
+        losses, counts = jax.jit(world.losses)(params, batch)
+        assert int(counts.sum()) == 4
+        found[predict] = metrics["targets"].tolist(), np.asarray(losses)
+    assert found[False][0] == [4]
+    assert found[True][0] == [9]
+    np.testing.assert_array_equal(found[False][1], found[True][1])
 
 
 def test_the_schedule():

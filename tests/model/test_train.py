@@ -1,5 +1,6 @@
 """gato-train end to end: resume, what it writes, and what it says of bad input."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import toy_shards
+from small_models import small_config
 
 from gato.model import checkpoint, data, train
 from gato.schemas.errors import GatoError
@@ -208,6 +210,18 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs():
     other = {"config": {"seed": 1, "steps": 5}, "datasets": {"b": {"weight": 1.0}}}
     with pytest.raises(GatoError, match=r"config\.seed was 1 and is 0; datasets\.a"):
         refuse(holder, {"run": other})
+
+
+def test_a_run_of_an_earlier_release_goes_on_where_new_keys_change_nothing():
+    refuse = checkpoint.Checkpoints.__dict__["_check"]
+    now = dataclasses.asdict(small_config())
+    holder = type("Holder", (), {"_run": {"config": now}, "_folder": "runs/x"})()
+    then = {**now, "model": {**now["model"]}}
+    del then["predict_observations"], then["model"]["dropout"]
+    refuse(holder, {"run": {"config": then}})
+    now["model"]["dropout"] = 0.1
+    with pytest.raises(GatoError, match=r"config\.model\.dropout was 0\.0 and is 0\.1"):
+        refuse(holder, {"run": {"config": then}})
 
 
 @pytest.mark.slow
