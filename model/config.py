@@ -20,6 +20,7 @@ from gato.schemas.errors import UsageError
 
 # The paper's vocabulary: 32,000 pieces of text, 1,024 bins, one separator.
 PAPER_VOCABULARY = 33_025
+PAPER_LENGTH = 1024
 # The matrix units want the table's rows in multiples of this.
 _TABLE_MULTIPLE = 128
 _BOOLEANS = {"true": True, "false": False}

@@ -5,6 +5,7 @@ Rows are split over `data` and `fsdp`; parameters, their moments and gradients o
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -113,12 +114,29 @@ def make_mesh(sizes: dict[str, int]) -> Mesh:
             " For virtual CPU devices set"
             f" XLA_FLAGS=--xla_force_host_platform_device_count={count}."
         )
-    return jax.make_mesh(
-        tuple(sizes[name] for name in AXES),
-        AXES,
-        axis_types=(AxisType.Auto,) * len(AXES),
-        devices=jax.devices()[:count],
-    )
+    return mesh_of(sizes, jax.devices()[:count])
+
+
+def mesh_of(sizes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
+    """Returns the mesh over all the devices given, which need not be attached.
+
+    Raises:
+        UsageError: If the axes cannot be laid on the grid that the chips form.
+    """
+    try:
+        return jax.make_mesh(
+            tuple(sizes[name] for name in AXES),
+            AXES,
+            axis_types=(AxisType.Auto,) * len(AXES),
+            devices=devices,
+        )
+    except NotImplementedError as error:
+        reason = str(error).partition(". ")[0]
+        raise UsageError(
+            f"--mesh: {sizes} cannot be laid on the grid of the"
+            f" {devices[0].device_kind} chips: {reason}. Choose axis sizes that are"
+            " products of the grid's sides."
+        ) from error
 
 
 def owned_groups(mesh: Mesh, groups: int) -> tuple[int, ...]:

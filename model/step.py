@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from gato.model.batch import Batch
 from gato.model.config import TrainConfig
@@ -193,6 +194,15 @@ def make_initial_state(model: Model) -> Callable[[], State]:
 def state_shardings(model: Model, mesh: Mesh) -> Any:
     """Returns how each array of the state is split over the mesh."""
     return tree_shardings(jax.eval_shape(make_initial_state(model)), mesh)
+
+
+def jit_train_step(model: Model, mesh: Mesh, num_datasets: int) -> Any:
+    """Returns the step as training runs it: on a mesh, the state donated."""
+    return jax.jit(
+        make_train_step(model, num_datasets),
+        donate_argnums=0,
+        out_shardings=(state_shardings(model, mesh), NamedSharding(mesh, P())),
+    )
 
 
 def initialize(model: Model, mesh: Mesh) -> State:

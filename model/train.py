@@ -19,12 +19,11 @@ from typing import Any
 import jax
 import rich.console
 import rich.progress
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from gato.model.checkpoint import Checkpoints, abstract_state
 from gato.model.command import run_command
-from gato.model.config import PAPER_VOCABULARY, TrainConfig
+from gato.model.config import PAPER_LENGTH, PAPER_VOCABULARY, TrainConfig
 from gato.model.data import Batches, Prefetcher, put, validation_batches
 from gato.model.describe import describe, work_of
 from gato.model.events import EventFiles, Tracer
@@ -42,15 +41,13 @@ from gato.model.step import (
     Model,
     State,
     initialize,
+    jit_train_step,
     make_initial_state,
-    make_train_step,
     state_shardings,
 )
 from gato.model.validation import make_evaluate, summary, validate
 from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
-
-_PAPER_LENGTH = 1024
 
 
 @dataclasses.dataclass
@@ -169,14 +166,7 @@ def _steps(
     progress: rich.progress.Progress,
 ) -> State:
     config, first = run.config, int(state["step"])
-    train_step = jax.jit(
-        make_train_step(run.model, len(run.datasets)),
-        donate_argnums=0,
-        out_shardings=(
-            state_shardings(run.model, run.mesh),
-            NamedSharding(run.mesh, P()),
-        ),
-    )
+    train_step = jit_train_step(run.model, run.mesh, len(run.datasets))
     evaluate = make_evaluate(run.model, run.mesh)
     bar = progress.add_task("training", total=config.steps, completed=first)
     for step in range(first, config.steps):
@@ -242,7 +232,7 @@ def _execute(arguments: argparse.Namespace) -> None:
     model = Model(
         config,
         vocabulary_size=manifest.vocabulary.size if manifest else PAPER_VOCABULARY,
-        sequence_length=manifest.sequence_length if manifest else _PAPER_LENGTH,
+        sequence_length=manifest.sequence_length if manifest else PAPER_LENGTH,
     )
     sizes = parse_mesh(arguments.mesh, jax.device_count())
     check_mesh(sizes, config)
