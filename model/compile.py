@@ -25,9 +25,10 @@ from gato.model.batch import Batch
 from gato.model.checkpoint import abstract_state
 from gato.model.collectives import read_traffic
 from gato.model.command import run_command
-from gato.model.config import PAPER_LENGTH, PAPER_VOCABULARY
+from gato.model.config import PAPER_LENGTH, PAPER_VOCABULARY, override
 from gato.model.configs import PRESETS
 from gato.model.describe import describe, work_of
+from gato.model.kernels import choose
 from gato.model.options import resolve_config
 from gato.model.sharding import AXES, BATCH_AXES, check_mesh, mesh_of, parse_mesh
 from gato.model.step import Model, jit_train_step, make_initial_state, state_shardings
@@ -192,10 +193,12 @@ def _memory(compiled: jax.stages.Compiled, topology: Topology) -> dict[str, Any]
 def _report(arguments: argparse.Namespace) -> dict[str, Any]:
     config = resolve_config(arguments)
     topology = get_topology(arguments.topology)
+    length = arguments.sequence_length
+    attention = choose(config.model, length, topology.devices[0])
     model = Model(
-        config,
+        override(config, "model.attention", attention.kernel),
         vocabulary_size=PAPER_VOCABULARY,
-        sequence_length=arguments.sequence_length,
+        sequence_length=length,
     )
     count = len(topology.devices)
     sizes = default_mesh(model, topology)
@@ -208,8 +211,7 @@ def _report(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     check_mesh(sizes, config)
     mesh = mesh_of(sizes, topology.devices)
-    patches = arguments.patches
-    patches = arguments.sequence_length if patches is None else patches
+    patches = length if arguments.patches is None else arguments.patches
     began = time.perf_counter()
     lowered = lower_step(model, mesh, patches)
     lowering = time.perf_counter() - began
@@ -235,6 +237,7 @@ def _report(arguments: argparse.Namespace) -> dict[str, Any]:
         "devices": count,
         "chips": topology.chips,
         **{key: value for key, value in described.items() if key != "memory"},
+        "attention_reason": attention.reason,
         "state_per_device": described["memory"],
         "patches_per_row": patches,
         "memory_per_device": _memory(compiled, topology),
@@ -259,6 +262,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         f"{report['model']}: {report['parameters'] / 1e6:.1f} M parameters; batch"
         f" {report['batch_size']} x {report['sequence_length']} slots,"
         f" {report['patches_per_row']} patches a row; --mesh {mesh}",
+        f"attention: {report['attention']} ({report['attention_reason']})",
         f"memory a device: {memory['total'] / _GIB:.2f} of {memory['device'] / _GIB:g}"
         f" GiB ({share:.0%})",
     ]

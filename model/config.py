@@ -44,6 +44,9 @@ class ModelConfig:
         positions: How a slot knows its place in its segment: `xl` scores distances
             against fixed sinusoids (Transformer-XL; the published sizes), `rope` turns
             queries and keys, `learned` adds a vector.
+        attention: `xla`, `splash` (TPU v4 and later), `cudnn` (NVIDIA GPUs) or `auto`:
+            gato-train and gato-compile take the fused one of their devices where its
+            rules allow (`gato.model.kernels`), and tell which; elsewhere `xla`.
         patch_embedder: `resnet` (one residual block a patch) or `linear`.
         stochastic_depth: Chance that a sub-layer is skipped for a row in training.
         dropout: Chance that a value of a slot's embedding, or of what a sub-layer adds
@@ -61,6 +64,7 @@ class ModelConfig:
     head_size: int
     feed_forward: int
     positions: Literal["xl", "rope", "learned"] = "xl"
+    attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
     patch_embedder: Literal["resnet", "linear"] = "resnet"
     stochastic_depth: float = 0.1
     dropout: float = 0.0

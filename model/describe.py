@@ -141,6 +141,7 @@ def describe(model: Model, mesh: dict[str, int]) -> dict[str, Any]:
             "blocks": count_parameters(params["blocks"]),
         },
         **sizes,
+        "attention": config.model.attention,
         "flops_per_token": flops_per_token(config, **sizes),
         "flops_per_patch": flops_per_patch(config),
         "mesh": {axis: mesh[axis] for axis in AXES},

@@ -23,11 +23,12 @@ from jax.sharding import Mesh
 
 from gato.model.checkpoint import Checkpoints, abstract_state
 from gato.model.command import run_command
-from gato.model.config import PAPER_LENGTH, PAPER_VOCABULARY, TrainConfig
+from gato.model.config import PAPER_LENGTH, PAPER_VOCABULARY, TrainConfig, override
 from gato.model.data import Batches, Prefetcher, put, validation_batches
 from gato.model.describe import describe, work_of
 from gato.model.events import EventFiles, Tracer
 from gato.model.hosts import Hosts, join
+from gato.model.kernels import choose
 from gato.model.metrics import MetricsFile, StepLog, Writer, make_progress
 from gato.model.options import (
     check_required,
@@ -229,10 +230,12 @@ def _execute(arguments: argparse.Namespace) -> None:
     join(arguments)
     datasets = find_datasets(arguments.shards, weights) if arguments.shards else []
     manifest = datasets[0].manifest if datasets else None
+    length = manifest.sequence_length if manifest else PAPER_LENGTH
+    attention = choose(config.model, length, jax.devices()[0])
     model = Model(
-        config,
+        override(config, "model.attention", attention.kernel),
         vocabulary_size=manifest.vocabulary.size if manifest else PAPER_VOCABULARY,
-        sequence_length=manifest.sequence_length if manifest else PAPER_LENGTH,
+        sequence_length=length,
     )
     sizes = parse_mesh(arguments.mesh, jax.device_count())
     check_mesh(sizes, config)
@@ -244,6 +247,7 @@ def _execute(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--checkpoint_dir is a local folder, got {folder!r}")
     hosts, mesh = Hosts(), make_mesh(sizes)
     console = rich.console.Console(stderr=True, quiet=not hosts.is_first)
+    console.print(f"attention: {attention.kernel} ({attention.reason})")
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         enter(jax.set_mesh(mesh))

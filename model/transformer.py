@@ -21,6 +21,7 @@ from gato.model.attention import (
 from gato.model.batch import Batch
 from gato.model.config import ModelConfig
 from gato.model.embeddings import SlotEmbedder, look_up, normal
+from gato.model.kernels import attend_fused
 from gato.model.sharding import BATCH_AXES, constrain
 
 _EPSILON = 1e-6
@@ -78,7 +79,10 @@ class Block(nnx.Module):
         if self.config.positions == "xl":
             scores_BHLM = self._distance_scores(query)
             query = query + self.content_bias_HK[...].astype(dtype)[None, None]
-        mixed_BLHK = attend(query, key, value, segment_BL, scores_BHLM)
+        if (kernel := self.config.attention) in ("splash", "cudnn"):
+            mixed_BLHK = attend_fused(kernel, query, key, value, segment_BL)
+        else:
+            mixed_BLHK = attend(query, key, value, segment_BL, scores_BHLM)
         return jnp.einsum(
             "blhk,hkd->bld", mixed_BLHK, self.output_HKD[...].astype(dtype)
         )
