@@ -2,6 +2,7 @@
 
     gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
     gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
+    gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
     gato-record captions --output raw/captions --scenes 1000
     gato-record questions --output raw/questions --scenes 1000
     gato-record text --output raw/text
@@ -20,6 +21,7 @@ from gato.pipelines.command import run_command
 _EXAMPLES = """examples:
   gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
   gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
+  gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
   gato-record captions --output raw/captions --scenes 1000
   gato-record questions --output raw/questions --scenes 1000
   gato-record text --output raw/text
@@ -54,6 +56,24 @@ _METAWORLD_EXAMPLES = """examples:
   gato-record metaworld --output raw --tasks push-v3 --max_steps 150 --noise 0.1,0.5
 
 A build reads them with format minari and paths such as raw/metaworld/*/*-v0."""
+
+_DM_CONTROL = """Plays tasks of the DM Control suite and writes a Minari data set for
+each task and policy: DIR/dm_control/<task>/<policy>-v0, or with --pixels
+DIR/dm_control_pixels/<task>/<policy>-v0. Experts are controllers written by hand: of
+cartpole, point_mass-easy and reacher, and, of 30 to 75 steps a second, planners for
+cheetah and walker. Other tasks are played with --policies random only. The noisy policy
+adds normal noise to the expert's actions. Actions are stored clipped to [-1, 1], as
+they were done. The means of the task's expert and random returns are stored with each
+data set (ref_max_score, ref_min_score)."""
+
+_DM_CONTROL_EXAMPLES = """examples:
+  gato-record dm_control --output raw --tasks cartpole-swingup,reacher-hard
+  gato-record dm_control --output raw --tasks all --episodes 10 --workers 8
+  gato-record dm_control --output raw --tasks hopper-hop --policies random
+  gato-record dm_control --output raw --tasks cartpole-balance --pixels 64
+
+Frames are drawn by what MUJOCO_GL names: egl or osmesa. A build reads them with format
+minari and paths such as raw/dm_control/*/*-v0."""
 
 _CAPTIONS = """Draws rooms of a grid world, each with a caption that is true of it, and
 writes webdataset tars with NUMBER.png, NUMBER.txt and NUMBER.json for each."""
@@ -224,6 +244,35 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="length of every episode (default and at most: 500)",
     )
+    dm_control = add(
+        "dm_control",
+        "episodes of DM Control tasks as Minari data sets",
+        _DM_CONTROL,
+        _DM_CONTROL_EXAMPLES,
+        _played("standard deviations of the noise, in units of an action"),
+        seeded,
+    )
+    dm_control.add_argument(
+        "--tasks",
+        required=True,
+        type=_names,
+        metavar="A,B",
+        help="names, such as cartpole-swingup,reacher-hard, or all that --policies can"
+        " play",
+    )
+    dm_control.add_argument(
+        "--max_steps",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="length of every episode (default and at most: 1000)",
+    )
+    dm_control.add_argument(
+        "--pixels",
+        type=int,
+        metavar="N",
+        help="observe frames of NxN in place of numbers",
+    )
     captions = add(
         "captions",
         "rendered grid scenes with true captions as webdataset tars",
@@ -298,6 +347,29 @@ def _record_metaworld(tasks: tuple[str, ...], max_steps: int, **options: Any) ->
     recording.record(recording.Options(domain=domain, tasks=chosen, **options))
 
 
+def _record_dm_control(
+    tasks: tuple[str, ...],
+    policies: tuple[Any, ...],
+    max_steps: int,
+    pixels: int | None,
+    **options: Any,
+) -> None:
+    from gato.pipelines.recorders import dm_control, recording
+
+    if pixels is None:
+        domain = dm_control.DMControl(max_steps=max_steps)
+    else:
+        domain = dm_control.DMControlPixels(max_steps=max_steps, pixels=pixels)
+    recording.record(
+        recording.Options(
+            domain=domain,
+            tasks=domain.playable(policies) if tasks == ("all",) else tasks,
+            policies=policies,
+            **options,
+        )
+    )
+
+
 def _record_captions(**options: Any) -> None:
     from gato.pipelines.recorders import captions
 
@@ -319,6 +391,7 @@ def _record_text(**options: Any) -> None:
 _RECORDERS = {
     "babyai": _record_babyai,
     "metaworld": _record_metaworld,
+    "dm_control": _record_dm_control,
     "captions": _record_captions,
     "questions": _record_questions,
     "text": _record_text,

@@ -7,7 +7,7 @@ command records the same data whatever the number of workers.
 import abc
 import dataclasses
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import gymnasium
@@ -68,7 +68,8 @@ class Rollout:
         rewards: float64 [T].
         terminations: bool [T].
         truncations: bool [T].
-        success: bool [T+1, 1]; whether the task was achieved by then.
+        success: bool [T+1, 1]; whether the task was achieved by then. None where a
+            task is not achieved or missed, only done well or badly.
     """
 
     seed: int
@@ -77,7 +78,7 @@ class Rollout:
     rewards: NDArray[np.float64]
     terminations: NDArray[np.bool_]
     truncations: NDArray[np.bool_]
-    success: NDArray[np.bool_]
+    success: NDArray[np.bool_] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,6 +168,15 @@ class Domain(abc.ABC):
         Raises:
             ExpertFailedError: If the expert does not know what to do.
         """
+
+    def has_expert(self, task: str) -> bool:
+        """Returns whether there is an expert; else only random actions are played."""
+        return True
+
+    def playable(self, policies: Iterable[str]) -> tuple[str, ...]:
+        """Returns the names of all tasks that all of these policies can play."""
+        anything = set(policies) == {"random"}
+        return tuple(t for t in self.tasks() if anything or self.has_expert(t))
 
     def dataset_id(self, recipe: Recipe) -> str:
         """Returns the Minari id, such as `babyai/GoToLocal/expert-v0`."""

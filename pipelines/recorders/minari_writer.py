@@ -33,7 +33,7 @@ class Result:
 
     Attributes:
         episodes: Episodes recorded.
-        solved: How many achieved their task.
+        solved: How many achieved their task; None where episodes do not say.
         steps: Timesteps of all episodes.
         mean_return: Mean return of all episodes.
         failed_seeds: Seeds the expert gave up on; others took their place.
@@ -41,7 +41,7 @@ class Result:
     """
 
     episodes: int
-    solved: int
+    solved: int | None
     steps: int
     mean_return: float
     failed_seeds: int
@@ -54,7 +54,7 @@ class Finished:
 
     result: Result
     random_return: float
-    expert_return: float
+    expert_return: float | None
 
 
 def _described(domain: Domain, recipe: Recipe, data_format: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def read_finished(
         finished = Finished(
             result=result,
             random_return=metadata["ref_min_score"],
-            expert_return=metadata["ref_max_score"],
+            expert_return=metadata.get("ref_max_score"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
@@ -131,7 +131,7 @@ def _buffer(rollout: Rollout) -> EpisodeBuffer:
         terminations=rollout.terminations,  # type: ignore[arg-type]
         truncations=rollout.truncations,  # type: ignore[arg-type]
         # A scalar a step could not be read back from Arrow.
-        infos={"success": rollout.success},
+        infos=None if rollout.success is None else {"success": rollout.success},
     )
 
 
@@ -214,16 +214,17 @@ def publish(
     recipe: Recipe,
     *,
     random_return: float,
-    expert_return: float,
+    expert_return: float | None,
 ) -> None:
     """Stores the task's returns in a written data set and moves it to its place."""
     path = folder / "data" / "metadata.json"
     metadata = json.loads(path.read_bytes())
     metadata |= {
         "ref_min_score": random_return,
-        "ref_max_score": expert_return,
         "num_episodes_average_score": recipe.episodes,
     }
+    if expert_return is not None:
+        metadata["ref_max_score"] = expert_return
     path.write_text(json.dumps(metadata), encoding="utf-8")
     final = output / domain.dataset_id(recipe)
     final.parent.mkdir(parents=True, exist_ok=True)

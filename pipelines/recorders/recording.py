@@ -1,7 +1,8 @@
 """Records tasks as Minari data sets: what is missing, in parallel, with their returns.
 
 A task's expert and random returns are the means of its expert and its random episodes;
-where one of these is not asked for, it is played all the same and not stored.
+where one of these is not asked for, it is played all the same and not stored. A task
+without an expert has its random return only.
 """
 
 import contextlib
@@ -77,6 +78,13 @@ class Options:
                 raise UsageError(
                     f"--policies are {', '.join(POLICIES)}, got {policy!r}"
                 )
+        if set(self.policies) != {"random"}:
+            for task in self.tasks:
+                if not self.domain.has_expert(task):
+                    raise UsageError(
+                        f"--{self.domain.option}: there is no expert for {task}. Give"
+                        " --policies random, or leave the task out."
+                    )
         self.domain.check_noise(self.noise)
         for name in ("episodes", "workers"):
             if getattr(self, name) < 1:
@@ -113,7 +121,8 @@ def _play(job: _Job, advance: Callable[[], None]) -> Result:
     if job.root is not None:
         writer = MinariWriter(job.root, job.domain, job.recipe, job.data_format)
     returns: list[float] = []
-    solved = steps = failed = 0
+    solved: list[bool] = []
+    steps = failed = 0
     for rollout in job.domain.rollouts(job.recipe):
         if isinstance(rollout, ExpertFailedError):
             failed += 1
@@ -121,12 +130,13 @@ def _play(job: _Job, advance: Callable[[], None]) -> Result:
         if writer is not None:
             writer.add(rollout)
         returns.append(float(rollout.rewards.sum()))
-        solved += bool(rollout.success[-1, 0])
+        if rollout.success is not None:
+            solved.append(bool(rollout.success[-1, 0]))
         steps += len(rollout.actions)
         advance()
     result = Result(
         episodes=len(returns),
-        solved=solved,
+        solved=sum(solved) if solved else None,
         steps=steps,
         mean_return=math.fsum(returns) / len(returns),
         failed_seeds=failed,
@@ -172,11 +182,12 @@ class _Task:
         results.update((p, r) for p, r in self.played.items() if p in stored)
         return results
 
-    def returns(self) -> tuple[float, float]:
+    def returns(self) -> tuple[float, float | None]:
         """Returns the random and the expert policy's mean return."""
         for known in self.finished.values():
             return known.random_return, known.expert_return
-        return self.played["random"].mean_return, self.played["expert"].mean_return
+        expert = self.played.get("expert")
+        return self.played["random"].mean_return, expert and expert.mean_return
 
 
 def _plan_task(options: Options, task: str, folder: pathlib.Path) -> _Task:
@@ -200,6 +211,8 @@ def _plan_task(options: Options, task: str, folder: pathlib.Path) -> _Task:
     for policy in POLICIES:
         stored = policy in missing
         reference = missing and not finished and policy != "noisy"
+        if policy == "expert" and not options.domain.has_expert(task):
+            continue
         if not stored and not reference:
             continue
         recipe = options.recipe(task, policy)
@@ -288,7 +301,7 @@ def _show(options: Options, recorded: list[tuple[Recipe, Result]]) -> None:
             .removeprefix(f"{domain.namespace}/")
             .removesuffix("-v0"),
             f"{result.episodes:,}",
-            f"{result.solved / result.episodes:.0%}",
+            "-" if result.solved is None else f"{result.solved / result.episodes:.0%}",
             f"{result.mean_return:,.4g}",
             f"{result.steps:,}",
             f"{result.failed_seeds:,}",

@@ -1,0 +1,173 @@
+"""DM Control's tasks as Gymnasium environments, seen as numbers or as frames.
+
+Importing this module registers `dm_control/<domain>-<task>` and, seen as frames of
+64x64, `dm_control_pixels/<domain>-<task>`. The recorder and `gato-evaluate` make them
+by these names:
+
+    gymnasium.make("gato.pipelines.recorders.dm_control_world:dm_control/cartpole-swingup")
+
+It needs dm-control 1.0.28 with mujoco 3.3.0. MUJOCO_GL says what draws frames, egl or
+osmesa; if it is not set, the first of them that loads. Nothing that draws is loaded
+before frames are asked for, as it cannot live with TensorFlow in one process.
+"""
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from gato.schemas.errors import UsageError
+
+MAX_STEPS = 1000
+# quadruped needs numpy.in1d, gone since NumPy 2.4; lqr's actions have no bounds.
+_LEFT_OUT = ("lqr", "quadruped")
+# As others who learn from frames have it: 0 is fixed beside the scene or follows.
+_CAMERA = 0
+# What the suite raises where a library is not there; the second is PyOpenGL's.
+_NOT_LOADED = (ImportError, AttributeError, RuntimeError)
+
+
+@contextlib.contextmanager
+def _drawn_by(library: str) -> Iterator[None]:
+    """Sets MUJOCO_GL, which the suite reads when it is imported."""
+    before = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = library
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_GL"]
+        if before is not None:
+            os.environ["MUJOCO_GL"] = before
+
+
+with _drawn_by("off"):
+    from dm_control import _render, suite
+
+
+def load_renderer() -> str:
+    """Makes the suite draw, and returns the name of what does.
+
+    Raises:
+        UsageError: If neither EGL nor OSMesa loads.
+    """
+    asked = os.environ.get("MUJOCO_GL")
+    for library in (asked,) if asked else ("egl", "osmesa"):
+        if library == _render.BACKEND != "off":
+            return library
+        with _drawn_by(library), contextlib.suppress(*_NOT_LOADED):
+            importlib.reload(_render)
+            if _render.BACKEND != "off":
+                return str(_render.BACKEND)
+        os.environ.pop("PYOPENGL_PLATFORM", None)
+    found = f"MUJOCO_GL={asked} draws nothing" if asked else "neither loads"
+    raise UsageError(
+        f"frames need EGL or OSMesa, and {found} here. Install libegl1 or libosmesa6,"
+        " and set MUJOCO_GL to egl, to osmesa or not at all."
+    )
+
+
+TASKS = tuple(
+    sorted(
+        f"{domain}-{task}"
+        for domain, task in suite.ALL_TASKS
+        if domain not in _LEFT_OUT
+    )
+)
+
+Observation = NDArray[Any] | dict[str, NDArray[np.float64]]
+
+
+class SuiteTask(gymnasium.Env[Any, NDArray[np.float32]]):
+    """A task of the suite; its episodes last 1000 steps.
+
+    Observations are the suite's arrays by name, single numbers as arrays of one as
+    RL Unplugged has them; or frames, uint8 [pixels, pixels, 3].
+
+    Args:
+        task: A name such as `cartpole-swingup`.
+        pixels: Side of the frames; 0 for numbers.
+    """
+
+    def __init__(self, task: str, pixels: int = 0) -> None:
+        domain, _, name = task.partition("-")
+        random = np.random.RandomState(0)  # Seeded anew by each reset.
+        self._suite = suite.load(domain, name, task_kwargs={"random": random})
+        self._random = random
+        self._pixels = pixels
+        bounds = self._suite.action_spec()
+        self.action_space = gymnasium.spaces.Box(
+            bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
+        )
+        if pixels:
+            load_renderer()
+            # Four samples a pixel take ten times as long.
+            self.physics.model.vis.quality.offsamples = 0
+            self.observation_space = gymnasium.spaces.Box(
+                0, 255, (pixels, pixels, 3), np.uint8
+            )
+        else:
+            seen = self._suite.observation_spec()
+            self.observation_space = gymnasium.spaces.Dict(
+                {
+                    key: gymnasium.spaces.Box(-np.inf, np.inf, one.shape or (1,), float)
+                    for key, one in seen.items()
+                }
+            )
+
+    @property
+    def physics(self) -> Any:
+        """The simulation, which experts look into."""
+        return self._suite.physics
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode; without a seed the last one's numbers go on."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._random.seed(seed)
+        return self._observed(self._suite.reset().observation), {}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Takes one step of the suite's control."""
+        moment = self._suite.step(action)
+        ended = bool(moment.last())
+        terminated = ended and moment.discount == 0
+        reward = float(moment.reward)
+        seen = self._observed(moment.observation)
+        return seen, reward, terminated, ended and not terminated, {}
+
+    def _observed(self, observation: Any) -> Observation:
+        if self._pixels:
+            frame = self.physics.render(
+                self._pixels,
+                self._pixels,
+                camera_id=_CAMERA,
+                render_flag_overrides={"shadow": False, "reflection": False},
+            )
+            return np.ascontiguousarray(frame)  # It comes upside down.
+        return {
+            key: np.atleast_1d(np.asarray(value, np.float64))
+            for key, value in observation.items()
+        }
+
+    def close(self) -> None:
+        """Lets go of the simulation and its drawing context."""
+        self._suite.close()
+
+
+for _task in TASKS:
+    for _namespace, _pixels in (("dm_control", 0), ("dm_control_pixels", 64)):
+        gymnasium.register(
+            id=f"{_namespace}/{_task}",
+            entry_point=f"{__name__}:{SuiteTask.__name__}",
+            kwargs={"task": _task, "pixels": _pixels},
+            disable_env_checker=True,
+        )

@@ -1,0 +1,317 @@
+"""Recorded DM Control episodes, read back with Minari's own library and replayed."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import gymnasium
+import minari
+import numpy as np
+import pytest
+from recordings import (
+    assert_redoes_only,
+    assert_refused,
+    assert_same_episodes,
+    load,
+    minari_root,
+    seeds,
+)
+
+from gato.pipelines import record
+from gato.pipelines.recorders import dm_control_world, domain
+from gato.pipelines.recorders.dm_control import DMControl
+from gato.pipelines.recorders.dm_control_experts import EXPERTS, make_expert
+from gato.pipelines.sources.base import Partition
+from gato.pipelines.sources.minari import MinariSource
+from gato.schemas.config import Dataset
+from gato.schemas.episode import Episode
+
+TASKS = ("cartpole-swingup", "walker-stand")
+EPISODES, STEPS = 2, 20
+POLICIES = ("expert", "noisy", "random")
+IDS = [f"dm_control/{task}/{policy}-v0" for task in TASKS for policy in POLICIES]
+SIZES = {
+    "cartpole-swingup": {"position": 3, "velocity": 2},
+    "walker-stand": {"orientations": 14, "height": 1, "velocity": 9},
+}
+
+
+def _command(output: pathlib.Path, *more: str) -> list[str]:
+    sizes = ("--episodes", str(EPISODES), "--max_steps", str(STEPS), "--seed", "7")
+    tasks = ("--tasks", ",".join(TASKS))
+    return ["dm_control", "--output", str(output), *tasks, *sizes, *more]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    assert record.main(_command(folder)) == 0
+    return folder
+
+
+@pytest.mark.parametrize("dataset_id", IDS)
+def test_stored_actions_replay_to_the_stored_episode(
+    recorded: pathlib.Path, dataset_id: str
+) -> None:
+    """The environment is rebuilt from what the data set says of it."""
+    dataset = load(recorded, dataset_id)
+    assert dataset.total_episodes == EPISODES
+    assert dataset.env_spec is not None
+    environment = gymnasium.make(dataset.env_spec)
+    sizes = SIZES[dataset_id.split("/")[1]]
+    pairs = zip(dataset.iterate_episodes(), seeds(recorded, dataset_id), strict=True)
+    for episode, seed in pairs:
+        observation, _ = environment.reset(seed=seed)
+        observations, rewards, truncations = [observation], [], []
+        for action in episode.actions:
+            observation, reward, _, truncated, _ = environment.step(action)
+            observations.append(observation)
+            rewards.append(reward)
+            truncations.append(truncated)
+        assert set(episode.observations) == set(sizes)
+        for key, size in sizes.items():
+            stored = episode.observations[key]
+            assert (stored.shape, stored.dtype) == ((STEPS + 1, size), np.float64)
+            np.testing.assert_array_equal(stored, [one[key] for one in observations])
+        np.testing.assert_array_equal(episode.rewards, rewards)
+        np.testing.assert_array_equal(episode.truncations, truncations)
+        assert not episode.terminations.any()
+        assert np.abs(episode.actions).max() <= 1
+
+
+def test_an_episode_does_not_depend_on_those_before() -> None:
+    for task, policy in (("reacher-easy", "noisy"), ("walker-walk", "expert")):
+        control = DMControl(max_steps=10)
+        recipe = domain.Recipe(task=task, policy=policy, episodes=1, noise=(0.3,))
+        environment = control.make_environment(task)
+        alone = control.roll_out(environment, recipe, 5, 0)
+        other = control.roll_out(environment, recipe, 9, 0)
+        again = control.roll_out(environment, recipe, 5, 0)
+        assert isinstance(alone.observations, dict)
+        for key, values in alone.observations.items():
+            np.testing.assert_array_equal(values, again.observations[key])
+        np.testing.assert_array_equal(alone.actions, again.actions)
+        assert (alone.actions != other.actions).any()
+
+
+def test_planning_leaves_the_simulation_as_it_was() -> None:
+    """What the planner tries must not show in what is recorded."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (5, 6)).astype(np.float32)
+
+    def play(plan: bool) -> list[float]:
+        environment = dm_control_world.SuiteTask("cheetah-run")
+        environment.reset(seed=4)
+        generator = np.random.default_rng(1)
+        expert = make_expert("cheetah-run", generator, environment.physics)
+        rewards = []
+        for action in actions:
+            if plan and expert is not None:
+                expert(environment.physics)
+            rewards.append(environment.step(action)[1])
+        return rewards
+
+    assert play(plan=True) == play(plan=False)
+
+
+def test_metadata_names_the_task_and_its_returns(recorded: pathlib.Path) -> None:
+    with minari_root(recorded):
+        assert sorted(minari.list_local_datasets()) == IDS
+    for task in TASKS:
+        means = {}
+        for policy in ("expert", "random"):
+            dataset = load(recorded, f"dm_control/{task}/{policy}-v0")
+            means[policy] = np.mean(
+                [episode.rewards.sum() for episode in dataset.iterate_episodes()]
+            )
+        assert means["expert"] > means["random"]
+        for policy in POLICIES:
+            metadata = load(recorded, f"dm_control/{task}/{policy}-v0").storage.metadata
+            assert json.loads(metadata["env_spec"])["id"] == f"dm_control/{task}"
+            assert metadata["ref_max_score"] == pytest.approx(means["expert"])
+            assert metadata["ref_min_score"] == pytest.approx(means["random"])
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+def test_a_task_without_an_expert_is_played_at_random(
+    tmp_path: pathlib.Path, data_format: str
+) -> None:
+    few = ("--tasks", "hopper-hop,manipulator-bring_ball", "--policies", "random")
+    arguments = _command(tmp_path, *few, "--data_format", data_format)
+    assert record.main(arguments) == 0
+    path = tmp_path / "dm_control" / "manipulator-bring_ball" / "random-v0"
+    metadata = json.loads((path / "data" / "metadata.json").read_bytes())
+    assert "ref_max_score" not in metadata
+    assert metadata["ref_min_score"] >= 0
+    dataset = Dataset.model_validate(
+        {"name": "dm_control", "format": "minari", "paths": [str(path)]}
+    )
+    where = Partition(path=str(path), relative_path="manipulator-bring_ball/random-v0")
+    episodes = list(MinariSource().read(where, dataset))
+    assert len(episodes) == EPISODES
+    for episode in episodes:
+        assert isinstance(episode, Episode), episode
+        assert episode.task == "dm_control/manipulator-bring_ball"
+        assert episode.success is None, "nobody said whether it was achieved"
+        assert episode.observations["arm_pos"].shape == (STEPS, 8, 2)
+        assert len(episode.rewards) == STEPS
+    assert record.main(arguments) == 0, "it is there, and known"
+
+
+def test_seeds_are_unique_and_below_the_first_evaluation_seed(
+    recorded: pathlib.Path,
+) -> None:
+    drawn = [seed for dataset_id in IDS for seed in seeds(recorded, dataset_id)]
+    assert len(set(drawn)) == len(IDS) * EPISODES
+    assert min(drawn) >= 0
+    assert max(drawn) < 2**30
+
+
+@pytest.mark.slow
+def test_two_workers_record_the_same_data(
+    recorded: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
+    assert record.main(arguments) == 0
+    for dataset_id in IDS:
+        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
+
+
+def test_the_same_command_redoes_only_what_is_missing(
+    recorded: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    few = ("--tasks", "cartpole-swingup", "--policies", "expert,noisy")
+    kept, lost = IDS[0], IDS[1]
+    assert_redoes_only(_command(tmp_path, *few), tmp_path, lost)
+    for dataset_id in (lost, kept):
+        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
+
+
+def test_data_of_another_length_is_refused(
+    recorded: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "was recorded with max_steps 20, now 21"
+    assert_refused(_command(recorded, "--max_steps", "21"), recorded, capsys, message)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--tasks", "cartpole-swing", "did you mean 'cartpole-swingup'"),
+        ("--tasks", "hopper-hop", "no expert for hopper-hop"),
+        ("--noise", "0,0.5", "above 0 and below 2"),
+        ("--max_steps", "1001", "from 1 to 1000"),
+        ("--pixels", "8", "from 16"),
+    ],
+)
+def test_a_wrong_option_starts_nothing(
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    output = tmp_path / "output"
+    assert_refused(_command(output, option, value), output, capsys, message)
+    assert not output.exists()
+
+
+def test_all_are_the_tasks_that_the_policies_can_play() -> None:
+    control = DMControl()
+    assert len(control.tasks()) == 45
+    assert set(control.playable(("random",))) == set(control.tasks())
+    assert set(control.playable(("expert", "random"))) == set(EXPERTS)
+
+
+def _run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # TensorFlow, which other tests import, and what draws cannot share a process.
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+CAN_DRAW = """
+import sys
+from gato.pipelines.recorders import dm_control_world
+from gato.schemas.errors import GatoError
+try: print(dm_control_world.load_renderer())
+except GatoError: sys.exit(3)
+"""
+DRAW = """
+import sys
+from gato.pipelines import record
+status = max([record.main(command) for command in {commands!r}])
+sys.exit(status or 4 * ("tensorflow" in sys.modules))
+"""
+
+
+@pytest.mark.slow
+def test_frames_are_recorded_alike(tmp_path: pathlib.Path) -> None:
+    if _run(CAN_DRAW).returncode == 3:
+        pytest.skip("neither EGL nor OSMesa loads here")
+    few = ("--tasks", "cartpole-balance", "--policies", "expert", "--pixels", "32")
+    commands = [_command(tmp_path / folder, *few) for folder in ("one", "two")]
+    done = _run(DRAW.format(commands=commands))
+    assert done.returncode == 0, done.stderr
+    name = "dm_control_pixels/cartpole-balance/expert-v0"
+    one, two = load(tmp_path / "one", name), load(tmp_path / "two", name)
+    assert_same_episodes(one, two)
+    for episode in one.iterate_episodes():
+        frames = episode.observations
+        assert (frames.shape, frames.dtype) == ((STEPS + 1, 32, 32, 3), np.uint8)
+        assert frames.std() > 10, "there is nothing to be seen"
+        assert (frames[0] != frames[-1]).any(), "nothing moves"
+    # What is done is the same as where numbers are seen.
+    control = DMControl(max_steps=STEPS)
+    recipe = domain.Recipe(task="cartpole-balance", policy="expert", episodes=2, seed=7)
+    rollouts = list(control.rollouts(recipe))
+    for rollout, episode in zip(rollouts, one.iterate_episodes(), strict=True):
+        assert isinstance(rollout, domain.Rollout)
+        np.testing.assert_array_equal(rollout.actions, episode.actions)
+
+
+def test_frames_need_something_that_draws() -> None:
+    done = _run(CAN_DRAW, MUJOCO_GL="off")
+    assert done.returncode == 3, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "least"),
+    [
+        ("cartpole-balance", 990),
+        ("cartpole-balance_sparse", 990),
+        ("cartpole-swingup", 850),
+        ("cartpole-swingup_sparse", 750),
+        ("point_mass-easy", 850),
+        ("reacher-easy", 950),
+        ("reacher-hard", 950),
+    ],
+)
+def test_controllers_do_their_tasks(task: str, least: float) -> None:
+    recipe = domain.Recipe(task=task, policy="expert", episodes=6)
+    rollouts = DMControl().rollouts(recipe)
+    returns = [r.rewards.sum() for r in rollouts if isinstance(r, domain.Rollout)]
+    assert np.mean(returns) > least
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("task", "least"),
+    [
+        ("cheetah-run", 500),
+        ("walker-run", 450),
+        ("walker-stand", 950),
+        ("walker-walk", 900),
+    ],
+)
+def test_planners_do_their_tasks(task: str, least: float) -> None:
+    recipe = domain.Recipe(task=task, policy="expert", episodes=2)
+    rollouts = DMControl().rollouts(recipe)
+    returns = [r.rewards.sum() for r in rollouts if isinstance(r, domain.Rollout)]
+    assert np.mean(returns) > least
