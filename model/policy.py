@@ -69,7 +69,8 @@ class Policy:
             seed=seed,
         )
         config = model.config.model
-        self._weights = jax.jit(decoding.prepare)(params)
+        self._prepare = jax.jit(decoding.prepare)
+        self._weights = self._prepare(params)
         self._cache = empty_cache(config, rows, model.sequence_length, block)
         self._hidden_BD = jnp.zeros((rows, config.width), config.compute_dtype)
         # The last action token of each row, which its next observation follows.
@@ -77,6 +78,10 @@ class Policy:
         self._read = jax.jit(decoding.read, donate_argnums=1)
         self._act = jax.jit(decoding.act, donate_argnums=1)
         self._write = jax.jit(decoding.write, donate_argnums=1, static_argnums=4)
+
+    def take_weights(self, params: State) -> None:
+        """Acts with other weights of the model from here on; rows are to be started."""
+        self._weights = self._prepare(params)
 
     def start(self, prefixes: Mapping[int, Prefix | None]) -> None:
         """Empties the memory of rows and reads what their sequences begin with.
