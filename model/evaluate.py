@@ -28,7 +28,7 @@ from gato.model.evaluation.observing import (
     ShuffledObservations,
     as_it_is,
 )
-from gato.model.evaluation.report import Report
+from gato.model.evaluation.report import TABLE_WIDTH, Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
 from gato.model.evaluation.suite import Contest, load_suite
 from gato.model.policy import Policy
@@ -38,7 +38,6 @@ from gato.tokenizers.vocabulary import Vocabulary
 
 # A block's slots are a multiple of this, at most so many.
 _BLOCK_STEP, _LONGEST_BLOCK = 16, 256
-_TABLE_WIDTH = 140
 _ABLATIONS = ("shuffle_observations",)
 
 _EXAMPLES = """examples:
@@ -194,8 +193,7 @@ def _execute(arguments: argparse.Namespace) -> None:
     path = pathlib.Path(arguments.output or _default_output(arguments, trained.step))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report.as_json(run), indent=1) + "\n", encoding="utf-8")
-    # A file or a pipe has no width of its own, and a table cut to 80 says little.
-    width = None if sys.stdout.isatty() else _TABLE_WIDTH
+    width = None if sys.stdout.isatty() else TABLE_WIDTH
     out = rich.console.Console(width=width)
     out.print(report.table())
     out.print(report.threshold_line())

@@ -131,15 +131,19 @@ def demonstration(row: Row, max_tokens: int) -> Prefix:
     ends = np.append(np.flatnonzero(row.local_position[:used] == 0)[1:], used)
     fitting = ends[ends <= max_tokens]
     stop = int(fitting[-1]) if len(fitting) else 0
+    return slots_of(row).part(0, stop)
+
+
+def slots_of(row: Row) -> Prefix:
+    """Returns all of a record's slots, the images decoded."""
     pixels, grid = _patches(row.images, row.image_info[:, 1:])
-    whole = Prefix(
+    return Prefix(
         tokens=row.tokens.astype(np.int32),
         kind=row.kind & np.uint8(KIND_MASK),
         local_position=row.local_position,
         patches=pixels,
         patch_grid=grid,
     )
-    return whole.part(0, stop)
 
 
 def document(

@@ -17,6 +17,8 @@ from gato.model.evaluation.scores import Score, Scores, normalize, score
 from gato.model.evaluation.suite import Contest
 from gato.schemas.errors import GatoError
 
+# A file or a pipe has no width of its own, and a table cut to 80 says little.
+TABLE_WIDTH = 140
 _NUMBERS = (
     *("episodes", "crashed", "success %", "return", "random", "expert"),
     *("score", "95% interval"),

@@ -28,7 +28,9 @@ own. `environment` is an id of Gymnasium (`module:id` imports the module first) 
 `metaworld/<task>`.
 """
 
+import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import pydantic
@@ -39,6 +41,7 @@ from gato.model.weights import Trained
 from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
 from gato.schemas.hashing import fingerprint
+from gato.schemas.manifest import VocabularyInfo
 
 
 class _Part(pydantic.BaseModel):
@@ -75,6 +78,21 @@ class Suite(_Part):
     domains: dict[str, SuiteDomain] = pydantic.Field(min_length=1)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a learner was trained on.
+
+    Attributes:
+        vocabulary: Of its data.
+        sequence_length: L of its data.
+        datasets: Identity of each data set, by name.
+    """
+
+    vocabulary: VocabularyInfo
+    sequence_length: int
+    datasets: Mapping[str, str]
+
+
 class Contest:
     """One task to be scored.
 
@@ -88,7 +106,7 @@ class Contest:
     """
 
     def __init__(
-        self, domain: str, entry: SuiteTask, data: ControlDataset, trained: Trained
+        self, domain: str, entry: SuiteTask, data: ControlDataset, training: Training
     ) -> None:
         """Finds a task in its data set.
 
@@ -107,7 +125,7 @@ class Contest:
             )
         self.held_out = entry.held_out
         if self.held_out is None:
-            self.held_out = _held_out(data, entry.name, trained)
+            self.held_out = _held_out(data, entry.name, training)
 
     def _reference(self, which: str) -> float:
         given = getattr(self.entry, which)
@@ -120,14 +138,14 @@ class Contest:
         return float(found)
 
 
-def _held_out(data: ControlDataset, name: str, trained: Trained) -> bool:
+def _held_out(data: ControlDataset, name: str, training: Training) -> bool:
     manifest = data.manifest
-    if manifest.dataset not in trained.datasets:
+    if manifest.dataset not in training.datasets:
         return True
     shards = (s for s in manifest.splits["train"].shards if s.rows)
     sums = (f"{shard.name} {shard.sha256}" for shard in shards)
     identity = fingerprint(manifest.dataset, manifest.fingerprint, *sums)
-    if identity != trained.datasets[manifest.dataset]:
+    if identity != training.datasets[manifest.dataset]:
         raise UsageError(
             f"{data.folder}: the checkpoint was trained on a data set of the name"
             f" {manifest.dataset!r}, but on another build or on part of this one. Say"
@@ -136,8 +154,12 @@ def _held_out(data: ControlDataset, name: str, trained: Trained) -> bool:
     return manifest.tasks[name].kept == 0
 
 
-def load_suite(path: str, trained: Trained) -> list[Contest]:
+def load_suite(path: str, trained: Trained | Training) -> list[Contest]:
     """Returns the tasks of a suite file, in its order.
+
+    Args:
+        path: The file.
+        trained: Who is scored, or what it was trained on.
 
     Raises:
         UsageError: If the file is no suite, or names what is not there.
@@ -153,20 +175,28 @@ def load_suite(path: str, trained: Trained) -> list[Contest]:
             f"{path}: not a suite: {error}. `python -c 'import"
             " gato.model.evaluation.suite as s; print(s.__doc__)'` says what one holds."
         ) from error
+    if isinstance(trained, Training):
+        training = trained
+    else:
+        training = Training(
+            vocabulary=trained.vocabulary,
+            sequence_length=trained.model.sequence_length,
+            datasets=trained.datasets,
+        )
     contests = []
     for name, domain in suite.domains.items():
         folder = domain.data
         if files.is_local(folder):
             folder = os.path.join(os.path.dirname(path), folder)
         data = ControlDataset(folder)
-        _check(data, trained)
-        contests += [Contest(name, entry, data, trained) for entry in domain.tasks]
+        _check(data, training)
+        contests += [Contest(name, entry, data, training) for entry in domain.tasks]
     return contests
 
 
-def _check(data: ControlDataset, trained: Trained) -> None:
-    found, wanted = data.manifest, trained.model.sequence_length
-    if found.vocabulary != trained.vocabulary:
+def _check(data: ControlDataset, training: Training) -> None:
+    found, wanted = data.manifest, training.sequence_length
+    if found.vocabulary != training.vocabulary:
         raise GatoError(
             f"{data.folder}: built with another vocabulary than the checkpoint was"
             " trained with. Build it with the same text tokenizer."

@@ -1,6 +1,5 @@
 """Rollouts and their scores: what is played, what a fault costs, what is reported."""
 
-import collections
 import dataclasses
 import json
 import pathlib
@@ -10,82 +9,26 @@ import sys
 
 import numpy as np
 import pytest
-import yaml
 from small_models import small_config, small_model
+from suites import BABYAI, SUPPORT, TASK, Stubborn, play, trained, write_suite
 
 from gato.model import evaluate
 from gato.model.checkpoint import Checkpoints
 from gato.model.control import ControlDataset
 from gato.model.evaluation import environments, rollouts
-from gato.model.evaluation.observing import ShuffledObservations, as_it_is
 from gato.model.evaluation.processes import CrashedError, EnvironmentProcess
 from gato.model.evaluation.report import Report
 from gato.model.evaluation.scores import normalize, score
 from gato.model.evaluation.suite import load_suite
 from gato.model.shards import find_datasets
-from gato.model.weights import Trained, load_weights
+from gato.model.weights import load_weights
 from gato.pipelines.recorders.domain import FIRST_EVALUATION_SEED
 from gato.schemas.errors import GatoError, UsageError
-from gato.schemas.record import Kind
-
-SUPPORT = pathlib.Path(__file__).parents[1] / "support"
-BUILD = pathlib.Path(__file__).parents[1] / "testdata/sample/build"
-BABYAI = BUILD / "babyai"
-TASK = "BabyAI-GoToObj-v0"
-GRID = "toy_environments:Grid-v0"
 
 
 @pytest.fixture(autouse=True)
 def _toys_are_found(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
-
-
-def trained(**changes):
-    manifest = ControlDataset(str(BABYAI)).manifest
-    fields = {
-        "model": small_model(512, vocabulary_size=manifest.vocabulary.size),
-        "params": {},
-        "step": 7,
-        "vocabulary": manifest.vocabulary,
-        "datasets": {},
-    }
-    return Trained(**(fields | changes))
-
-
-def write_suite(path, *tasks, data=BABYAI):
-    entries = [{"task": TASK, "environment": GRID} | one for one in tasks]
-    content = {"domains": {"grids": {"data": str(data), "tasks": entries}}}
-    path.write_text(yaml.safe_dump(content))
-    return str(path)
-
-
-class Stubborn:
-    """A policy that takes one action; it notes what it is shown."""
-
-    def __init__(self, rows, action=2):
-        self.rows = rows
-        self._action = action
-        self.started = []
-        self.acting = []
-
-    def start(self, prefixes):
-        self.started.append(prefixes)
-
-    def act(self, observations):
-        self.acting.append(sorted(observations))
-        assert all(len(seen) > 148 for seen, _ in observations.values())
-        return {row: np.array([self._action]) for row in observations}
-
-
-def play(suite, policy, episodes, answer_seconds=30.0, prompt_tokens=0, observer=None):
-    contests = load_suite(suite, trained())
-    observer = observer or as_it_is
-    arena = rollouts.Arena(contests, policy, prompt_tokens, answer_seconds, observer)
-    try:
-        seeds = rollouts.evaluation_seeds(0, episodes)
-        return contests, list(arena.play(seeds))
-    finally:
-        arena.close()
 
 
 def test_every_episode_is_played_once_and_its_rewards_are_added(tmp_path):
@@ -136,59 +79,6 @@ def test_a_task_that_cannot_be_played_at_all_is_named(tmp_path):
     contests, episodes = play(suite, Stubborn(rows=2), 2)
     with pytest.raises(GatoError, match=rf"{TASK}: none of its 2 .*Missing"):
         Report(contests, episodes)
-
-
-def test_shuffled_observations_are_recorded_ones_and_say_nothing(tmp_path):
-    suite = write_suite(tmp_path / "s.yaml", {}, {"task": "BabyAI-PickupLoc-v0"})
-    contests = load_suite(suite, trained())
-    one, other = (ShuffledObservations(contests, seed) for seed in (0, 1))
-    for contest in contests:
-        recorded = collections.Counter()
-        for row in contest.control.demonstrations:
-            starts = np.flatnonzero(row.local_position == 0)
-            ends = np.flatnonzero(row.kind == Kind.SEPARATOR)
-            recorded.update(
-                row.tokens[start:end].astype(np.int32).tobytes()
-                for start, end in zip(starts, ends, strict=True)
-            )
-        # What the environment shows has no part in it, so all of that is lost.
-        shown = [one(contest, seed, 3, None) for seed in range(2000)]
-        assert [len(each.local_position) for each in shown] == list(map(len, shown))
-        assert all(each.local_position[0] == 0 for each in shown)
-        drawn = collections.Counter(each.tokens.tobytes() for each in shown)
-        assert set(drawn) == set(recorded)
-        for observation, times in recorded.items():
-            share = times / sum(recorded.values())
-            assert abs(drawn[observation] / 2000 - share) < 4 * (share / 2000) ** 0.5
-        again = [one(contest, seed, 3, "anything").tokens for seed in range(20)]
-        for found, expected in zip(again, shown, strict=False):
-            np.testing.assert_array_equal(found, expected.tokens)
-        differing = {
-            "steps": [one(contest, seed, 4, None) for seed in range(20)],
-            "seeds": [other(contest, seed, 3, None) for seed in range(20)],
-        }
-        for changed in differing.values():
-            pairs = zip(changed, shown, strict=False)
-            assert any(a.tokens.tobytes() != b.tokens.tobytes() for a, b in pairs)
-
-
-def test_the_arena_shows_what_its_observer_says(tmp_path):
-    asked = []
-
-    def observer(contest, seed, step, value):
-        asked.append((seed - 2**30, step))
-        return as_it_is(contest, seed, step, value)
-
-    suite = write_suite(tmp_path / "s.yaml", {"max_steps": 2})
-    play(suite, Stubborn(rows=2), 2, observer=observer)
-    assert sorted(asked) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-
-
-def test_shuffled_observations_need_demonstrations(tmp_path):
-    (contest,) = load_suite(write_suite(tmp_path / "s.yaml", {}), trained())
-    contest.control = dataclasses.replace(contest.control, demonstrations=())
-    with pytest.raises(UsageError, match="draws from the task's demonstrations"):
-        ShuffledObservations([contest], 0)
 
 
 def test_a_process_that_was_never_asked_has_no_answer():

@@ -1,0 +1,1 @@
+"""Policies to compare with: a random one, and filtered behaviour cloning."""
