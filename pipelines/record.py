@@ -39,6 +39,7 @@ _BABYAI_EXAMPLES = """examples:
   gato-record babyai --output raw --levels BabyAI-GoToObj-v0 --policies expert \\
       --episodes 10000 --workers 8
   gato-record babyai --output raw --levels BabyAI-BossLevel-v0 --noise 0.05,0.1,0.2
+  gato-record babyai --output pictures --levels BabyAI-GoToObj-v0 --tile 8
 
 A build reads them with format minari and paths such as raw/babyai/*/*-v0."""
 
@@ -222,6 +223,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="ids, such as BabyAI-GoToLocal-v0,BabyAI-PickupLoc-v0",
     )
+    babyai.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="observe the view as a picture with N pixels a cell, not as numbers",
+    )
     metaworld = add(
         "metaworld",
         "episodes of Meta-World tasks as Minari data sets",
@@ -333,10 +340,11 @@ def _parser() -> argparse.ArgumentParser:
 # Each recorder imports what only it needs: text needs no environment.
 
 
-def _record_babyai(levels: tuple[str, ...], **options: Any) -> None:
+def _record_babyai(levels: tuple[str, ...], tile: int | None, **options: Any) -> None:
     from gato.pipelines.recorders import babyai, recording
 
-    recording.record(recording.Options(domain=babyai.BabyAI(), tasks=levels, **options))
+    domain = babyai.BabyAI(tile=tile)
+    recording.record(recording.Options(domain=domain, tasks=levels, **options))
 
 
 def _record_metaworld(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:

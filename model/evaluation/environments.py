@@ -45,6 +45,14 @@ class _MetaWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self.env.reset(options=options)
 
 
+def _make_registered(name: str, tile: int | None = None, **options: Any) -> Any:
+    made = gymnasium.make(name, disable_env_checker=True, **options)
+    if tile is None:
+        return made
+    wrappers = importlib.import_module("minigrid.wrappers")
+    return wrappers.RGBImgPartialObsWrapper(made, tile_size=tile)
+
+
 def make_environment(
     name: str, options: Mapping[str, Any], max_steps: int | None
 ) -> Any:
@@ -52,7 +60,8 @@ def make_environment(
 
     Args:
         name: An id of Gymnasium, or `metaworld/<task>`.
-        options: Of `gymnasium.make`.
+        options: Of `gymnasium.make`; of BabyAI also `tile`, the pixels along a cell of
+            the view that is observed as a picture.
         max_steps: After which episodes are cut; the environment's own if None.
     """
     if name.startswith(_METAWORLD):
@@ -62,7 +71,7 @@ def make_environment(
         for beginning, package in _REGISTERS.items():
             if name.startswith(beginning):
                 gymnasium.register_envs(importlib.import_module(package))
-        made = gymnasium.make(name, disable_env_checker=True, **options)
+        made = _make_registered(name, **options)
     if max_steps is None:
         return made
     return gymnasium.wrappers.TimeLimit(made, max_steps)

@@ -6,14 +6,17 @@ for ever (UnlockToUnlock). Such a seed is given up, counted, and the next one is
 """
 
 import contextlib
+import copy
+import dataclasses
 import io
 import string
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 import gymnasium
 import minigrid
 import numpy as np
+from gymnasium.envs.registration import WrapperSpec
 from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError
 
 from gato.pipelines.recorders.domain import (
@@ -29,6 +32,8 @@ from gato.schemas.errors import UsageError
 # action mean that it goes round in circles. A count, not a clock, so that the same
 # command records the same data on a slow machine.
 _MAX_LOOKS = 2_000
+# As minigrid draws for people.
+_MAX_TILE = 32
 _PREFIX, _SUFFIX = "BabyAI-", "-v0"
 _MISSION_CHARACTERS = string.ascii_letters + string.digits + " ,.'-"
 
@@ -74,12 +79,26 @@ def _actor(
     return act
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BabyAI(Domain):
-    """All registered BabyAI levels; noise is the fraction of random actions."""
+    """All registered BabyAI levels; noise is the fraction of random actions.
 
-    namespace = "babyai"
-    title = "BabyAI"
-    option = "levels"
+    Attributes:
+        tile: Pixels along a cell of the view that is observed as a picture; None: its
+            numbers are observed.
+    """
+
+    namespace: ClassVar[str] = "babyai"
+    title: ClassVar[str] = "BabyAI"
+    option: ClassVar[str] = "levels"
+
+    tile: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and not 1 <= self.tile <= _MAX_TILE:
+            raise UsageError(
+                f"--tile takes 1 to {_MAX_TILE} pixels a cell, got {self.tile}"
+            )
 
     def tasks(self) -> list[str]:
         """Returns the ids of all registered levels, sorted."""
@@ -102,8 +121,9 @@ class BabyAI(Domain):
             )
 
     def conditions(self) -> dict[str, Any]:
-        """Returns minigrid's version."""
-        return {"minigrid": minigrid.__version__}
+        """Returns minigrid's version, and how the view is drawn if it is."""
+        drawn = {} if self.tile is None else {"tile": self.tile}
+        return {"minigrid": minigrid.__version__, **drawn}
 
     def describe(self, recipe: Recipe) -> Description:
         """Returns the level's spaces, with the mission as text that can be stored."""
@@ -117,24 +137,43 @@ class BabyAI(Domain):
             "noisy": f"BabyAIBot; random actions in fractions of {recipe.noise}",
             "random": "uniformly random actions",
         }
+        specification, view = gymnasium.spec(recipe.task), spaces["image"]
+        content = "the grid in view, the direction and the mission"
+        if self.tile is not None:
+            side = self.tile * view.shape[0]
+            view = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
+            content = "the view as a picture, the direction and the mission"
+            drawing = WrapperSpec(
+                name="RGBImgPartialObsWrapper",
+                entry_point="minigrid.wrappers:RGBImgPartialObsWrapper",
+                kwargs={"tile_size": self.tile},
+            )
+            specification = copy.deepcopy(specification)
+            specification.additional_wrappers = (drawing,)
         return Description(
-            environment=gymnasium.spec(recipe.task),
+            environment=specification,
             observation_space=gymnasium.spaces.Dict(
                 {
                     "direction": spaces["direction"],
-                    "image": spaces["image"],
+                    "image": view,
                     "mission": mission,
                 }
             ),
             action_space=environment.action_space,
             algorithm=algorithms[recipe.policy],
-            content="the grid in view, the direction and the mission",
+            content=content,
             requirements=[f"minigrid=={minigrid.__version__}"],
         )
 
     def make_environment(self, task: str) -> Any:
         """Returns the bare environment: no wrapper counts steps or checks spaces."""
         return gymnasium.make(task, disable_env_checker=True).unwrapped
+
+    def _view(self, environment: Any, observation: dict[str, Any]) -> Any:
+        """Returns what is seen: object, colour and state of the 7x7 cells, or drawn."""
+        if self.tile is None:
+            return observation["image"]
+        return environment.get_frame(tile_size=self.tile, agent_pov=True)
 
     def roll_out(
         self, environment: Any, recipe: Recipe, seed: int, attempt: int
@@ -149,12 +188,14 @@ class BabyAI(Domain):
             observation, _ = environment.reset(seed=seed)
         act = _actor(environment, recipe, seed, recipe.episode_noise(attempt))
         observations, actions, outcomes = [observation], [], []
+        views = [self._view(environment, observation)]
         action: int | None = None
         ended = False
         while not ended:
             action = act(action)
             observation, reward, terminated, truncated, _ = environment.step(action)
             observations.append(observation)
+            views.append(self._view(environment, observation))
             actions.append(action)
             outcomes.append((float(reward), terminated, truncated))
             ended = terminated or truncated
@@ -163,10 +204,9 @@ class BabyAI(Domain):
         success = np.cumsum([0.0, *rewards]) > 0
         return Rollout(
             seed=seed,
-            # Object, colour and state of the 7x7 cells in view.
             observations={
                 "direction": np.array([o["direction"] for o in observations], np.int64),
-                "image": np.stack([o["image"] for o in observations]).astype(np.uint8),
+                "image": np.stack(views).astype(np.uint8),
                 "mission": [str(o["mission"]) for o in observations],
             },
             actions=np.array(actions, np.int64),

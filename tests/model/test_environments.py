@@ -11,6 +11,7 @@ from gato.model.evaluation.environments import (
 )
 from gato.pipelines.recorders.babyai import BabyAI
 from gato.pipelines.recorders.dm_control import DMControl
+from gato.pipelines.recorders.domain import Recipe
 from gato.pipelines.recorders.metaworld import MetaWorld
 
 SEED = 2**30 + 5
@@ -63,6 +64,19 @@ def test_an_environment_is_observed_as_it_was_recorded(name, domain, task, actio
         # DM Control's tasks are not achieved or missed.
         silent = None if name.startswith(DM_CONTROL) else False
         assert succeeded(name, float(outcome[0]), info) is silent
+    ours.close()
+
+
+def test_views_are_drawn_as_they_were_recorded():
+    domain = BabyAI(tile=8)
+    recipe = Recipe(task="BabyAI-GoToObj-v0", policy="expert", episodes=1)
+    bare = domain.make_environment(recipe.task)
+    recorded = domain.roll_out(bare, recipe, SEED, 0)
+    ours = make_environment(recipe.task, {"tile": 8}, None)
+    found = [ours.reset(seed=SEED)[0]]
+    found += [ours.step(int(action))[0] for action in recorded.actions]
+    pictures = np.stack([one["image"] for one in found])
+    np.testing.assert_array_equal(pictures, recorded.observations["image"])
     ours.close()
 
 

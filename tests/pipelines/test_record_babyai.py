@@ -58,11 +58,8 @@ def test_minari_lists_the_data_sets_that_were_asked_for(
         assert sorted(minari.list_local_datasets()) == sorted(IDS)
 
 
-@pytest.mark.parametrize("dataset_id", IDS)
-def test_stored_actions_replay_to_the_stored_observations(
-    recorded: pathlib.Path, dataset_id: str
-) -> None:
-    dataset = load(recorded, dataset_id)
+def _assert_replays(folder: pathlib.Path, dataset_id: str) -> None:
+    dataset = load(folder, dataset_id)
     assert dataset.total_episodes == EPISODES
     assert dataset.env_spec is not None
     environment = gymnasium.make(dataset.env_spec)
@@ -90,6 +87,30 @@ def test_stored_actions_replay_to_the_stored_observations(
         assert success.shape == (len(episode.actions) + 1, 1)
         assert success[-1, 0] == (episode.rewards.sum() > 0)
         assert not success[:-1].any()
+
+
+@pytest.mark.parametrize("dataset_id", IDS)
+def test_stored_actions_replay_to_the_stored_observations(
+    recorded: pathlib.Path, dataset_id: str
+) -> None:
+    _assert_replays(recorded, dataset_id)
+
+
+def test_views_are_drawn_when_asked_for(tmp_path: pathlib.Path) -> None:
+    arguments = _command(tmp_path, "--policies", "noisy", "--tile", "8")
+    assert record.main(arguments) == 0
+    drawn = "babyai/PickupLoc/noisy-v0"
+    first = next(iter(load(tmp_path, drawn).iterate_episodes()))
+    assert first.observations["image"].shape[1:] == (56, 56, 3)
+    _assert_replays(tmp_path, drawn)
+
+
+@pytest.mark.parametrize("tile", ["0", "33"])
+def test_cells_of_no_size_are_refused(
+    tmp_path: pathlib.Path, tile: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert record.main(_command(tmp_path, "--tile", tile)) == 2
+    assert "--tile takes 1 to 32 pixels a cell" in capsys.readouterr().err
 
 
 def test_metadata_names_the_task_and_the_levels_returns(
