@@ -25,11 +25,11 @@ _METAWORLD_STEPS = 500
 class _MetaWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
     """A goal-observable task whose positions are drawn from the reset's seed."""
 
-    def __init__(self, task: str) -> None:
+    def __init__(self, task: str, options: Mapping[str, Any]) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
 
         made: Any = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{task}-goal-observable"]
-        environment = made(seed=0)
+        environment = made(seed=0, **options)
         # Made, it keeps one goal; now each reset draws another.
         environment._freeze_rand_vec = False
         environment.seeded_rand_vec = True
@@ -65,7 +65,7 @@ def make_environment(
         max_steps: After which episodes are cut; the environment's own if None.
     """
     if name.startswith(_METAWORLD):
-        made: Any = _MetaWorld(name.removeprefix(_METAWORLD))
+        made: Any = _MetaWorld(name.removeprefix(_METAWORLD), options)
         max_steps = min(max_steps or _METAWORLD_STEPS, _METAWORLD_STEPS)
     else:
         for beginning, package in _REGISTERS.items():
