@@ -11,9 +11,11 @@ peak at the utilization stated. Nothing is run, and no speed is measured or clai
 import argparse
 import dataclasses
 import json
+import math
+import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -96,21 +98,17 @@ def model_cost(
     )
 
 
-def abstract_batch(
-    model: Model, mesh: Mesh, patches_per_row: int, groups: int | None = None
-) -> Batch:
+def abstract_batch(model: Model, mesh: Mesh, patches_per_row: int) -> Batch:
     """Returns the shapes of one batch on a mesh.
 
     Args:
         model: With its batch size and length.
         mesh: Rows and pools are split over its batch axes.
         patches_per_row: How many a pool holds for each of its rows.
-        groups: Pools; None: as the config says.
     """
     config = model.config
     rows = config.data.batch_size
-    if groups is None:
-        groups = mesh.shape["data"] * mesh.shape["fsdp"] * config.microbatches
+    groups = mesh.shape["data"] * mesh.shape["fsdp"] * config.microbatches
     slots = (rows, model.sequence_length)
     pool = (groups, rows // groups * patches_per_row)
     shapes = Batch(
@@ -230,7 +228,10 @@ def _report(arguments: argparse.Namespace) -> dict[str, Any]:
         price=arguments.price,
     )
     described = describe(model, sizes)
-    traffic = read_traffic(compiled.as_text())
+    text = compiled.as_text()
+    if arguments.hlo:
+        pathlib.Path(arguments.hlo).write_text(text, encoding="utf-8")
+    traffic = read_traffic(text)
     return {
         "topology": topology.name,
         "device_kind": topology.device_kind,
@@ -295,32 +296,20 @@ def _lines(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise ValueError(text)
-    return value
+def _number(
+    convert: Callable[[str], Any], rule: str, holds: Callable[[Any], bool]
+) -> Callable[[str], Any]:
+    """Returns the type of an argument whose values keep a rule."""
 
+    def parse(text: str) -> Any:
+        try:
+            if holds(value := convert(text)):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{rule}, got {text!r}")
 
-def _price(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError(text)
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
-
-
-def _length(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+    return parse
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -345,25 +334,31 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add(
         "--sequence_length",
-        type=_length,
+        type=_number(int, "a count of at least 1", lambda n: n >= 1),
         default=PAPER_LENGTH,
         metavar="L",
         help="slots of a row (%(default)s)",
     )
     add(
         "--patches",
-        type=_count,
+        type=_number(int, "a count of at least 0", lambda n: n >= 0),
         metavar="N",
         help="image patches a row; else as many as slots, the most there can be",
     )
     add(
         "--mfu",
-        type=_fraction,
+        type=_number(float, "a share in (0, 1]", lambda x: 0 < x <= 1),
         default=0.4,
         metavar="SHARE",
         help="of peak FLOP/s that hours are modelled at (%(default)s; not measured)",
     )
-    add("--price", type=_price, metavar="DOLLARS", help="a chip-hour")
+    add(
+        "--price",
+        type=_number(float, "dollars of at least 0", lambda x: 0 <= x < math.inf),
+        metavar="DOLLARS",
+        help="a chip-hour",
+    )
+    add("--hlo", metavar="FILE", help="write the compiled program's text here")
     add("--json", action="store_true", help="print all figures as JSON")
     return parser
 

@@ -3,7 +3,8 @@
 Every host runs the same command. What must be equal on all but is known only in parts
 (the size of a batch's pools, that a record of it is corrupt) goes through the key-value
 store of JAX's coordination service: never through the devices, whose order of work is
-the training step's. The only file that knows this service.
+the training step's. The only file that knows this service: JAX 0.10 has no public way
+to its store, only to `initialize` and to exchanges over the devices.
 """
 
 import argparse

@@ -1,45 +1,17 @@
 """Each preset's whole training step is lowered, on abstract arrays over a mesh."""
 
 import jax
-import jax.numpy as jnp
 import pytest
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from gato.model.batch import Batch
-from gato.model.checkpoint import abstract_state
+from gato.model.compile import lower_step
 from gato.model.config import PAPER_VOCABULARY, override
 from gato.model.configs import PRESETS
-from gato.model.sharding import BATCH_AXES, check_mesh, make_mesh
-from gato.model.step import (
-    Model,
-    make_initial_state,
-    make_train_step,
-    state_shardings,
-)
+from gato.model.sharding import check_mesh, make_mesh
+from gato.model.step import Model, make_initial_state
 
 LENGTH = 1024
-ROWS, GROUPS, PATCHES = 16, 4, 512
+ROWS, PATCHES = 16, 128
 SIZES = {"data": 2, "fsdp": 2, "tensor": 2}
-
-
-def abstract_batch(mesh) -> Batch:
-    slots, pool = (ROWS, LENGTH), (GROUPS, PATCHES)
-    shapes = [
-        *((slots, dtype) for dtype in ("int32", "uint8", "uint8", "uint8", "int16")),
-        ((ROWS,), "int32"),
-        ((ROWS,), "int32"),
-        ((*pool, 768), "uint8"),
-        ((*pool, 4), "int32"),
-        ((*pool, 2), "int32"),
-    ]
-    sharding = NamedSharding(mesh, P(BATCH_AXES))
-    return Batch(
-        *(
-            jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=sharding)
-            for shape, dtype in shapes
-        )
-    )
 
 
 def lowered(name: str, *changes: tuple[str, str]) -> str:
@@ -49,16 +21,7 @@ def lowered(name: str, *changes: tuple[str, str]) -> str:
         config = override(config, key, value)
     check_mesh(SIZES, config)
     model = Model(config, vocabulary_size=PAPER_VOCABULARY, sequence_length=LENGTH)
-    mesh = make_mesh(SIZES)
-    with jax.set_mesh(mesh):
-        shardings = state_shardings(model, mesh)
-        state = abstract_state(jax.eval_shape(make_initial_state(model)), shardings)
-        step = jax.jit(
-            make_train_step(model, 3),
-            donate_argnums=0,
-            out_shardings=(shardings, NamedSharding(mesh, P())),
-        )
-        return step.lower(state, abstract_batch(mesh)).as_text()
+    return lower_step(model, make_mesh(SIZES), PATCHES).as_text()
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
