@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -23,14 +24,17 @@ import rich.console
 import rich.progress
 
 from gato.model.command import run_command
+from gato.model.evaluation.beside import load_results
 from gato.model.evaluation.observing import (
     Observer,
     ShuffledObservations,
     as_it_is,
 )
+from gato.model.evaluation.plots import check_plot_can_be_drawn, draw_thresholds
 from gato.model.evaluation.report import TABLE_WIDTH, Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
 from gato.model.evaluation.suite import Contest, load_suite
+from gato.model.evaluation.videos import FORMATS, check_videos_can_be_written
 from gato.model.policy import Policy
 from gato.model.weights import Trained, load_weights
 from gato.schemas.errors import UsageError
@@ -64,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of drawn tokens (%(default)s)")
     add("--first_seed", type=int, default=0, help="environments' seeds, from 2**30 on")
     add("--output", metavar="FILE", help="JSON (DIR/evaluation/<suite>-<step>.json)")
+    add("--beside", nargs="+", default=(), metavar="FILE", help="results to show too")
+    add("--plot", metavar="FILE", help="tasks at each threshold, as .png or .svg")
+    add("--videos", type=int, default=0, help="of each task (%(default)s)")
+    add("--video_format", choices=FORMATS, default="mp4", help="(%(default)s)")
     return parser
 
 
@@ -76,10 +84,15 @@ def _check(arguments: argparse.Namespace, length: int) -> None:
         ("--batch", arguments.batch, 1, np.inf),
         ("--prompt_tokens", arguments.prompt_tokens, 0, length),
         ("--temperature", arguments.temperature, 0, np.inf),
+        ("--videos", arguments.videos, 0, np.inf),
     ):
         if not least <= value <= most:
             bounds = f"at least {least}" if most == np.inf else f"{least} to {most}"
             raise UsageError(f"{flag} is {bounds}, got {value}")
+    if arguments.plot:
+        check_plot_can_be_drawn(arguments.plot)
+    if arguments.videos:
+        check_videos_can_be_written(arguments.video_format)
 
 
 def make_policy(
@@ -137,7 +150,13 @@ def _play(
     observer: Observer = as_it_is
     if arguments.ablate:
         observer = ShuffledObservations(contests, arguments.seed)
-    arena = Arena(contests, policy, arguments.prompt_tokens, observer=observer)
+    arena = Arena(
+        contests,
+        policy,
+        arguments.prompt_tokens,
+        observer=observer,
+        videos=_videos(arguments, contests, seeds),
+    )
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -159,10 +178,30 @@ def _play(
         for episode in arena.play(seeds, on_step):
             episodes.append(episode)
             progress.advance(bar)
+            which = f"{contests[episode.task].entry.name}, seed {episode.seed}"
             if episode.failure:
-                name = contests[episode.task].entry.name
-                console.print(f"{name}, seed {episode.seed}: {episode.failure}")
+                console.print(f"{which}: {episode.failure}")
+            elif episode.no_video:
+                console.print(f"{which}: no video: {episode.no_video}")
     return episodes
+
+
+def _videos(
+    arguments: argparse.Namespace, contests: Sequence[Contest], seeds: range
+) -> dict[tuple[int, int], str]:
+    """Returns the files of the first episodes of each task."""
+    folder = os.path.splitext(arguments.output)[0] + "-videos"
+    return {
+        (task, seed): os.path.join(
+            folder,
+            contest.domain,
+            # An id may name a module and a namespace.
+            f"{re.sub(r'[^A-Za-z0-9._-]', '_', contest.entry.name)}-{seed}"
+            f".{arguments.video_format}",
+        )
+        for task, contest in enumerate(contests)
+        for seed in seeds[: arguments.videos]
+    }
 
 
 def _default_output(arguments: argparse.Namespace, step: int) -> str:
@@ -179,8 +218,11 @@ def _execute(arguments: argparse.Namespace) -> None:
     console = rich.console.Console(stderr=True)
     trained = load_weights(arguments.checkpoint)
     _check(arguments, trained.model.sequence_length)
+    if arguments.output is None:
+        arguments.output = _default_output(arguments, trained.step)
+    beside = load_results(arguments.beside)
     contests = load_suite(arguments.suite, trained)
-    report = Report(contests, _play(arguments, trained, contests, console))
+    report = Report(contests, _play(arguments, trained, contests, console), beside)
     run = {
         "checkpoint": arguments.checkpoint,
         "step": trained.step,
@@ -190,13 +232,15 @@ def _execute(arguments: argparse.Namespace) -> None:
         "temperature": arguments.temperature,
         "seed": arguments.seed,
     }
-    path = pathlib.Path(arguments.output or _default_output(arguments, trained.step))
+    path = pathlib.Path(arguments.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report.as_json(run), indent=1) + "\n", encoding="utf-8")
     width = None if sys.stdout.isatty() else TABLE_WIDTH
     out = rich.console.Console(width=width)
     out.print(report.table())
     out.print(report.threshold_line())
+    if arguments.plot:
+        draw_thresholds(arguments.plot, report.curves(path.stem))
     console.print(f"all episodes are in {path}")
 
 

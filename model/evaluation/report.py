@@ -5,13 +5,14 @@ score and is no part of it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import rich.table
 from numpy.typing import NDArray
 
+from gato.model.evaluation.beside import Result
 from gato.model.evaluation.rollouts import Episode
 from gato.model.evaluation.scores import Score, Scores, normalize, score
 from gato.model.evaluation.suite import Contest
@@ -31,14 +32,19 @@ class Report:
     Args:
         contests: The suite's tasks.
         episodes: All that were played.
+        beside: Others' results to show.
 
     Raises:
         GatoError: If not one episode of a task could be played, with what was said.
     """
 
     def __init__(
-        self, contests: Sequence[Contest], episodes: Sequence[Episode]
+        self,
+        contests: Sequence[Contest],
+        episodes: Sequence[Episode],
+        beside: Sequence[Result] = (),
     ) -> None:
+        self._beside = beside
         self._contests = contests
         self._episodes = sorted(episodes, key=lambda one: (one.task, one.seed))
         self._by_task = [
@@ -79,6 +85,7 @@ class Report:
             },
             "thresholds": self.scores.thresholds,
             "tasks": [self._task_json(task) for task in range(len(self._contests))],
+            "beside": {one.name: one.as_json() for one in self._beside},
         }
 
     def _task_json(self, task: int) -> dict[str, Any]:
@@ -101,6 +108,7 @@ class Report:
                     "return": one.reward,
                     "success": one.success,
                     "failure": one.failure,
+                    "video": one.video,
                 }
                 for one in played
             ],
@@ -113,6 +121,8 @@ class Report:
         made.add_column("data")
         for title in _NUMBERS:
             made.add_column(title, justify="right")
+        for one in self._beside:
+            made.add_column(one.name, justify="right")
         blank = [""] * (len(_NUMBERS) - 1)  # data, and numbers but the last two
         for task, contest in enumerate(self._contests):
             played = self._played(task)
@@ -127,12 +137,36 @@ class Report:
                 f"{contest.random_return:.4g}",
                 f"{contest.expert_return:.4g}",
                 *_cells(self.scores.tasks[task]),
+                *self._others(
+                    lambda one, c=contest: one.tasks.get((c.domain, c.entry.name))
+                ),
             )
         made.add_section()
         for name, one in self.scores.domains.items():
-            made.add_row(f"mean of {name}", *blank, *_cells(one))
-        made.add_row("mean of domains", *blank, *_cells(self.scores.overall))
+            others = self._others(lambda result, name=name: result.domains.get(name))
+            made.add_row(f"mean of {name}", *blank, *_cells(one), *others)
+        others = self._others(lambda result: result.overall)
+        overall = _cells(self.scores.overall)
+        made.add_row("mean of domains", *blank, *overall, *others)
         return made
+
+    def _others(self, choose: Callable[[Result], Score | None]) -> list[str]:
+        """Returns one cell for each result beside; empty where it has no such score."""
+        found = [choose(one) for one in self._beside]
+        return ["" if one is None else " ".join(_short(one)) for one in found]
+
+    def curves(self, name: str) -> dict[str, list[float]]:
+        """Returns the tasks' scores, and those of others that have them all.
+
+        Args:
+            name: Of the one that was evaluated.
+        """
+        keys = [(one.domain, one.entry.name) for one in self._contests]
+        curves = {name: [one.mean for one in self.scores.tasks]}
+        for result in self._beside:
+            if all(key in result.tasks for key in keys):
+                curves[result.name] = [result.tasks[key].mean for key in keys]
+        return curves
 
     def threshold_line(self) -> str:
         """Returns how many tasks reach each threshold, in one line."""
@@ -143,6 +177,10 @@ class Report:
 
 def _cells(one: Score) -> tuple[str, str]:
     return f"{one.mean:.1f}", f"{one.low:.1f} to {one.high:.1f}"
+
+
+def _short(one: Score) -> tuple[str, str]:
+    return f"{one.mean:.1f}", f"({one.low:.0f} to {one.high:.0f})"
 
 
 def _success_rate(played: Sequence[Episode]) -> float | None:

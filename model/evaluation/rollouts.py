@@ -41,6 +41,8 @@ class Episode:
         reward: Sum of its rewards; None if it crashed.
         success: Whether the task was solved; None where the environment does not say.
         failure: Why it has no return; None if it has one.
+        video: Its file, if one was asked for and could be written.
+        no_video: Why it could not.
     """
 
     task: int
@@ -49,6 +51,8 @@ class Episode:
     reward: float | None
     success: bool | None
     failure: str | None = None
+    video: str | None = None
+    no_video: str | None = None
 
 
 def evaluation_seeds(first: int, episodes: int) -> range:
@@ -80,8 +84,11 @@ class _Playing:
     observation: Any = None
     rewards: list[float] = dataclasses.field(default_factory=list)
     success: bool | None = None
+    video: str | None = None
+    no_video: str | None = None
 
     def finished(self, failure: str | None = None) -> Episode:
+        missing = self.no_video or failure if self.video else None
         return Episode(
             task=self.task,
             seed=self.seed,
@@ -89,6 +96,8 @@ class _Playing:
             reward=None if failure else math.fsum(self.rewards),
             success=None if failure else self.success,
             failure=failure,
+            video=None if missing else self.video,
+            no_video=missing,
         )
 
 
@@ -121,6 +130,7 @@ class Arena:
         prompt_tokens: Longest prompt; 0 for none.
         answer_seconds: After so long an environment counts as hanging.
         observer: Makes slots of what an environment gives.
+        videos: Where to write the videos of episodes, by number of task and seed.
     """
 
     def __init__(
@@ -130,8 +140,10 @@ class Arena:
         prompt_tokens: int,
         answer_seconds: float = ANSWER_SECONDS,
         observer: Observer = as_it_is,
+        videos: Mapping[tuple[int, int], str] | None = None,
     ) -> None:
         self._observer = observer
+        self._videos = videos or {}
         self._contests = contests
         self._policy = policy
         self._prompt_tokens = prompt_tokens
@@ -170,7 +182,9 @@ class Arena:
         for row in range(self._policy.rows):
             if row in self._playing or not waiting:
                 continue
-            begun[row] = _Playing(*waiting.popleft())
+            task, seed = waiting.popleft()
+            video = self._videos.get((task, seed))
+            begun[row] = _Playing(task, seed, video=video)
         for row, playing in begun.items():
             entry = self._contests[playing.task].entry
             with self._costing_the_episode(row, playing) as failures:
@@ -180,6 +194,7 @@ class Arena:
                     entry.options,
                     entry.max_steps,
                     playing.seed,
+                    playing.video,
                 )
             yield from failures
         prompts = {}
@@ -215,9 +230,9 @@ class Arena:
         for row in [row for row in observed if row in self._playing]:
             playing = self._playing[row]
             with self._costing_the_episode(row, playing) as failures:
-                playing.observation, reward, ended, success = self._processes[
-                    row
-                ].answer()
+                (playing.observation, reward, ended, success, playing.no_video) = (
+                    self._processes[row].answer()
+                )
                 playing.rewards.append(reward)
                 if success is not None:
                     playing.success = success or bool(playing.success)

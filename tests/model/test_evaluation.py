@@ -260,11 +260,21 @@ def test_the_command_plays_a_real_level_and_writes_what_it_found(
     # What is played, beside the recorded returns that it is scored against.
     for words in ("in distribution", "random", "0.0612", "expert", "0.9648"):
         assert words in shown
-    ablated = [*arguments, "--ablate", "shuffle_observations"]
+    first = str(folder / "evaluation" / "levels-3.json")
+    plot = tmp_path / "plots" / "thresholds.png"
+    ablated = [*arguments, "--ablate", "shuffle_observations", "--beside", first]
+    ablated += ["--plot", str(plot), "--videos", "1", "--video_format", "gif"]
     assert evaluate.main([*ablated, "--prompt_tokens", "0"]) == 0
+    assert plot.stat().st_size > 1000
     path = folder / "evaluation" / "levels-3-no_prompt-shuffle_observations.json"
-    assert json.loads(path.read_text())["ablate"] == "shuffle_observations"
-    capsys.readouterr()
+    ablation = json.loads(path.read_text())
+    assert ablation["ablate"] == "shuffle_observations"
+    assert ablation["beside"]["levels-3"]["overall"] == found["overall"]
+    assert "levels-3" in capsys.readouterr().out
+    filmed, unfilmed = (one["video"] for one in ablation["tasks"][0]["episodes"])
+    assert pathlib.Path(filmed).parts[-2:] == ("grids", f"{TASK}-{2**30}.gif")
+    assert pathlib.Path(filmed).stat().st_size > 1000
+    assert unfilmed is None
     assert evaluate.main([*arguments, "--prompt_tokens", "513"]) == 2
     assert "0 to 512" in capsys.readouterr().err
 
