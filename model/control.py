@@ -25,6 +25,7 @@ from gato.schemas.manifest import (
 )
 from gato.schemas.record import Row, decode_row
 from gato.schemas.tfrecord import iterate_records
+from gato.tokenizers.returns import RETURN_KEY
 from gato.tokenizers.text import TextTokenizer
 from gato.tokenizers.timestep import TimestepTokenizer
 
@@ -60,8 +61,19 @@ class ControlTask:
         """Whether observations have image slots."""
         return any(one.kind == "image" for one in self.tokenizer.spec.observations)
 
+    @functools.cached_property
+    def _wanted_return(self) -> dict[str, Column]:
+        """What a return-conditioned task observes beside its environment."""
+        keys = [one.key for one in self.tokenizer.spec.observations]
+        expert = self.summary.expert_return
+        if RETURN_KEY not in keys or expert is None:
+            return {}
+        return {RETURN_KEY: np.array([expert])}
+
     def observe(self, value: Any) -> Prefix:
         """Returns the slots of an environment's observation.
+
+        A task that is conditioned on the return observes the expert's, too.
 
         Args:
             value: As the environment gives it: an array, a number, a text, or nested
@@ -70,7 +82,7 @@ class ControlTask:
         Raises:
             QuarantineError: If it is not what the spec says, or cannot be tokens.
         """
-        columns = dict(flatten(value))
+        columns = {**self._wanted_return, **dict(flatten(value))}
         return observation(self.tokenizer.encode_observations(columns))
 
     def decode(self, tokens: NDArray[np.integer]) -> dict[str, NDArray[Any]]:

@@ -19,6 +19,7 @@ from gato.schemas.errors import QuarantineError, Reason, UsageError
 from gato.schemas.hashing import fingerprint
 from gato.schemas.manifest import TaskSpec
 from gato.tokenizers.documents import tokenize_document
+from gato.tokenizers.returns import observe_return
 from gato.tokenizers.text import TextTokenizer
 from gato.tokenizers.timestep import TimestepTokenizer, infer_spec
 
@@ -37,6 +38,7 @@ _SOURCE_KEYS = (
     "text_key",
     "document",
     "split",
+    "condition_on_return",
 )
 
 
@@ -60,7 +62,9 @@ def fragment_name(
     return fingerprint(
         f"tokenization {TOKENIZATION_VERSION}",
         *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES),
-        json.dumps({key: config[key] for key in _SOURCE_KEYS}, sort_keys=True),
+        json.dumps(
+            {key: config[key] for key in _SOURCE_KEYS if key in config}, sort_keys=True
+        ),
         str(dataset.filter.success_key),
         tokenizer_sha256,
         partition.relative_path,
@@ -203,6 +207,8 @@ class PartitionTokenizer:
                     f" {episode.rewards[~np.isfinite(episode.rewards)][0]} at timestep"
                     f" {int(np.argmin(np.isfinite(episode.rewards)))}",
                 )
+            if self._dataset.condition_on_return:
+                episode = observe_return(episode)
             spec = infer_spec(episode, self._dataset)
             tokenizer = self._timestep_tokenizer(spec)
             item = tokenizer.encode(episode.observations, episode.actions)

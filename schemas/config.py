@@ -124,7 +124,12 @@ class Image(_Model):
 
 
 class Dataset(_Model):
-    """One data set: where its raw data lies and how it is read."""
+    """One data set: where its raw data lies and how it is read.
+
+    Attributes:
+        condition_on_return: Whether each timestep observes its episode's return too
+            (`gato.tokenizers.returns`); the policy then observes the expert's.
+    """
 
     name: str
     format: Literal["coco", "minari", "rlds", "text", "vqa", "webdataset"]
@@ -144,6 +149,17 @@ class Dataset(_Model):
     images: str | None = None
     annotations: str | None = None
     split: str | None = None
+    condition_on_return: bool = False
+
+    @pydantic.model_serializer(mode="wrap")
+    def _leave_out_later_keys(
+        self, handler: pydantic.SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        # Manifests and fingerprints without the option stay as they were before it.
+        content = handler(self)
+        if not self.condition_on_return:
+            content.pop("condition_on_return", None)
+        return content
 
     @pydantic.field_validator("name")
     @classmethod
@@ -175,9 +191,15 @@ class Dataset(_Model):
                     f"{option!r} is not an option of format {self.format!r}"
                     f" (which has {', '.join(sorted(allowed)) or 'none of its own'})"
                 )
+        if self.condition_on_return and self.format in _DOCUMENT_FORMATS:
+            raise ValueError(
+                "condition_on_return is of episodes, which have rewards; format"
+                f" {self.format!r} holds documents"
+            )
         return self
 
 
+_DOCUMENT_FORMATS = frozenset({"coco", "text", "vqa", "webdataset"})
 _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "coco": frozenset({"images"}),
     "minari": frozenset(),

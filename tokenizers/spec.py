@@ -14,6 +14,7 @@ from gato.schemas.manifest import ActionSpec, ImageRule, ObservationSpec, TaskSp
 from gato.schemas.record import PATCH_SIZE
 from gato.tokenizers.image import make_rule
 from gato.tokenizers.image_header import is_image, read_header
+from gato.tokenizers.returns import RETURN_KEY
 from gato.tokenizers.vocabulary import NUM_BINS
 
 _Kind = Literal["text", "image", "discrete", "continuous"]
@@ -256,7 +257,8 @@ def infer_spec(episode: Episode, dataset: Dataset) -> TaskSpec:
     """Returns order, kinds, image rules and action ranges of an episode's timesteps.
 
     Args:
-        episode: Its columns' dtypes and shapes decide, and its action spaces.
+        episode: Its columns' dtypes and shapes decide, and its action spaces; its
+            return is among them where the data set is conditioned on it.
         dataset: Includes, excludes and overrides.
 
     Raises:
@@ -265,6 +267,9 @@ def infer_spec(episode: Episode, dataset: Dataset) -> TaskSpec:
         UsageError: If the config asks for what the data cannot give.
     """
     keys = selected_keys(episode.observations, dataset)
+    if dataset.condition_on_return:
+        # Asked for by its own option, whatever the patterns say.
+        keys = sorted({*keys, RETURN_KEY})
     if not episode.actions:
         raise QuarantineError(
             Reason.MISSING_FIELD, "a timestep has an action; the episode has none"
