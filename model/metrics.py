@@ -115,6 +115,7 @@ class StepLog:
         self._tokens = tokens
         self._work = work
         self._held: tuple[int, Any, dict[str, Any]] | None = None
+        self._done: float | None = None
         self._since = time.perf_counter()
         self._first_loss: float | None = None
         self._last: dict[str, Any] = {}
@@ -153,6 +154,12 @@ class StepLog:
         if self._held is not None:
             self._held[2][name] = value
 
+    def settle(self) -> None:
+        """Waits for the held step, so that what follows is not in its time."""
+        if self._held is not None:
+            jax.block_until_ready(self._held[1])
+            self._done = time.perf_counter()
+
     def write(self) -> None:
         """Waits for the held step, checks it and writes its line.
 
@@ -165,12 +172,13 @@ class StepLog:
         sums = jax.device_get(sums)
         line = step_line(step, self._names, sums)
         now = time.perf_counter()
-        seconds = max(now - self._since, 1e-9)
+        seconds = max((self._done or now) - self._since, 1e-9)
         line["tokens_per_second"] = self._tokens / seconds
         line["mfu"] = self._work.utilization(
             self._tokens, int(sums["patches"]), seconds
         )
-        self._held, self._since, self._last = None, now, line | extra
+        self._held, self._done, self._since = None, None, now
+        self._last = line | extra
         if self._first_loss is None:
             self._first_loss = float(line["loss"])
         for writer in self._writers:

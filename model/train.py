@@ -187,6 +187,7 @@ def _steps(
         stop = run.stop or run.hosts.is_preempted(step)
         last = done == config.steps or stop
         if (every := config.validation.every) and (done % every == 0 or last):
+            log.settle()
             figures = _validate(run, evaluate, state["params"])
             log.add("validation", figures)
             for line in summary(figures):

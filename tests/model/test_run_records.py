@@ -123,6 +123,27 @@ def test_utilization_counts_tokens_and_patches(tmp_path, monkeypatch):
     assert unknown.utilization(1, 1, 1.0) is None
 
 
+def test_a_step_that_is_validated_is_timed_without_its_validation(
+    tmp_path, monkeypatch
+):
+    # Made at 0; step 0 has run at 4, its validation ends at 90; step 1 has run at 94.
+    clock = iter([0.0, 4.0, 90.0, 94.0])
+    monkeypatch.setattr(
+        metrics, "time", types.SimpleNamespace(perf_counter=lambda: next(clock))
+    )
+    file = metrics.MetricsFile(str(tmp_path))
+    work = Work(flops_per_token=1, flops_per_patch=1, peak=None)
+    log = metrics.StepLog([file], ["a"], 20, work)
+    log.replace(0, sums(), data_wait=0.0)
+    log.settle()
+    log.replace(1, sums(), data_wait=0.0)
+    log.flush()
+    file.close()
+    lines = (tmp_path / metrics.FILE_NAME).read_text().splitlines()
+    rates = [json.loads(line)["tokens_per_second"] for line in lines]
+    assert rates == [5.0, 5.0]
+
+
 def test_peaks_are_those_of_one_jax_device():
     assert peak_flops("NVIDIA H100 80GB HBM3") == 989e12
     # A TPU v3 chip has 123 TFLOP/s and two devices.
