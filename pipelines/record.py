@@ -3,6 +3,8 @@
     gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
     gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
     gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
+    gato-record sokoban --output raw --rooms 7x7 --episodes 100
+    gato-record ale --output raw --games Breakout --episodes 50
     gato-record captions --output raw/captions --scenes 1000
     gato-record questions --output raw/questions --scenes 1000
     gato-record text --output raw/text
@@ -14,100 +16,13 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gato.pipelines.command import run_command
+from gato.pipelines.recorders import descriptions
 
-_EXAMPLES = """examples:
-  gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
-  gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
-  gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
-  gato-record captions --output raw/captions --scenes 1000
-  gato-record questions --output raw/questions --scenes 1000
-  gato-record text --output raw/text
-
-The same command writes the same data; one that was stopped goes on where it was.
-`gato-record babyai --help` has that recorder's options."""
-
-_BABYAI = """Plays BabyAI levels and writes a Minari data set for each level and policy:
-DIR/babyai/<level>/<policy>-v0. The expert is minigrid's bot; the noisy policy is the
-bot with a fraction of random actions. The means of the level's expert and random
-returns are stored with each data set (ref_max_score, ref_min_score)."""
-
-_BABYAI_EXAMPLES = """examples:
-  gato-record babyai --output raw --levels BabyAI-GoToLocal-v0,BabyAI-PickupLoc-v0
-  gato-record babyai --output raw --levels BabyAI-GoToObj-v0 --policies expert \\
-      --episodes 10000 --workers 8
-  gato-record babyai --output raw --levels BabyAI-BossLevel-v0 --noise 0.05,0.1,0.2
-  gato-record babyai --output pictures --levels BabyAI-GoToObj-v0 --tile 8
-
-A build reads them with format minari and paths such as raw/babyai/*/*-v0."""
-
-_METAWORLD = """Plays Meta-World tasks and writes a Minari data set for each task and
-policy: DIR/metaworld/<task>/<policy>-v0. The expert is the task's scripted policy; the
-noisy policy adds normal noise to its actions. Actions are stored clipped to [-1, 1],
-as they were done. Observations are the 39 numbers with the goal. Objects and goal lie
-elsewhere in each episode. Episodes go on after success, which is stored for each step.
-The means of the task's expert and random returns are stored with each data set
-(ref_max_score, ref_min_score)."""
-
-_METAWORLD_EXAMPLES = """examples:
-  gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
-  gato-record metaworld --output raw --tasks all --policies expert --workers 8
-  gato-record metaworld --output raw --tasks push-v3 --max_steps 150 --noise 0.1,0.5
-
-A build reads them with format minari and paths such as raw/metaworld/*/*-v0."""
-
-_DM_CONTROL = """Plays tasks of the DM Control suite and writes a Minari data set for
-each task and policy: DIR/dm_control/<task>/<policy>-v0, or with --pixels
-DIR/dm_control_pixels/<task>/<policy>-v0. Experts are controllers written by hand: of
-cartpole, point_mass-easy and reacher, and, of 30 to 75 steps a second, planners for
-cheetah and walker. Other tasks are played with --policies random only. The noisy policy
-adds normal noise to the expert's actions. Actions are stored clipped to [-1, 1], as
-they were done. The means of the task's expert and random returns are stored with each
-data set (ref_max_score, ref_min_score)."""
-
-_DM_CONTROL_EXAMPLES = """examples:
-  gato-record dm_control --output raw --tasks cartpole-swingup,reacher-hard
-  gato-record dm_control --output raw --tasks all --episodes 10 --workers 8
-  gato-record dm_control --output raw --tasks hopper-hop --policies random
-  gato-record dm_control --output raw --tasks cartpole-balance --pixels 64
-
-Frames are drawn by what MUJOCO_GL names: egl or osmesa. A build reads them with format
-minari and paths such as raw/dm_control/*/*-v0."""
-
-_CAPTIONS = """Draws rooms of a grid world, each with a caption that is true of it, and
-writes webdataset tars with NUMBER.png, NUMBER.txt and NUMBER.json for each."""
-
-_CAPTIONS_EXAMPLES = """examples:
-  gato-record captions --output raw/captions --scenes 1000
-  gato-record captions --output raw/captions --scenes 100000 --scenes_per_tar 10000 \\
-      --seed 1 --workers 8
-
-A build reads them with format webdataset and the path raw/captions/*.tar."""
-
-_QUESTIONS = """Draws rooms of a grid world and asks about each: what there is, how
-many, of which colour, where, and whether it is so. Answers follow from the room. Writes
-the files of VQAv2:
-  DIR/v2_OpenEnded_mscoco_<data_subtype>_questions.json
-  DIR/v2_mscoco_<data_subtype>_annotations.json
-  DIR/images/COCO_<data_subtype>_<12 digits>.jpg"""
-
-_QUESTIONS_EXAMPLES = """examples:
-  gato-record questions --output raw/questions --scenes 1000
-  gato-record questions --output raw/questions --scenes 50000 --questions 8 --workers 8
-  gato-record questions --output raw/questions --data_subtype val2014
-
-A build reads them with format vqa and the path raw/questions/*_questions.json."""
-
-_TEXT = """Writes the English that comes with Python: the language reference of its
-help(), the docstrings of its standard library, and its licence; a .jsonl line with
-"text" for each document. The same release of Python gives the same text."""
-
-_TEXT_EXAMPLES = """example:
-  gato-record text --output raw/text
-
-A build reads it with format text and paths raw/text/*.jsonl and raw/text/*.txt."""
+if TYPE_CHECKING:
+    from gato.pipelines.recorders.domain import Domain
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -186,33 +101,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gato-record",
         description="Records raw data on this machine: episodes, pictures, text.",
-        epilog=_EXAMPLES,
+        epilog=descriptions.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared, seeded = _shared(), _seeded()
 
-    def add(
-        name: str,
-        summary: str,
-        description: str,
-        examples: str,
-        *parents: argparse.ArgumentParser,
-    ) -> argparse.ArgumentParser:
+    def add(name: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        said = descriptions.COMMANDS[name]
         return commands.add_parser(
             name,
             parents=[shared, *parents],
-            help=summary,
-            description=description,
-            epilog=examples,
+            help=said.summary,
+            description=said.description,
+            epilog=said.examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
     babyai = add(
         "babyai",
-        "episodes of BabyAI levels as Minari data sets",
-        _BABYAI,
-        _BABYAI_EXAMPLES,
         _played("fractions of random actions"),
         seeded,
     )
@@ -231,9 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     metaworld = add(
         "metaworld",
-        "episodes of Meta-World tasks as Minari data sets",
-        _METAWORLD,
-        _METAWORLD_EXAMPLES,
         _played("standard deviations of the noise, in units of an action"),
         seeded,
     )
@@ -253,9 +157,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     dm_control = add(
         "dm_control",
-        "episodes of DM Control tasks as Minari data sets",
-        _DM_CONTROL,
-        _DM_CONTROL_EXAMPLES,
         _played("standard deviations of the noise, in units of an action"),
         seeded,
     )
@@ -280,11 +181,49 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="observe frames of NxN in place of numbers",
     )
+    sokoban = add(
+        "sokoban",
+        _played("fractions of random actions"),
+        seeded,
+    )
+    sokoban.add_argument(
+        "--rooms",
+        required=True,
+        type=_names,
+        metavar="A,B",
+        help="sizes of 7x7, 8x8 and 10x10, or all",
+    )
+    sokoban.add_argument(
+        "--grid",
+        action="store_true",
+        help="observe a number for each cell in place of a picture",
+    )
+    ale = add(
+        "ale",
+        _played("fractions of random actions"),
+        seeded,
+    )
+    ale.add_argument(
+        "--games",
+        required=True,
+        type=_names,
+        metavar="A,B",
+        help="names, such as Breakout,Freeway, or all that --policies can play",
+    )
+    ale.add_argument(
+        "--max_steps",
+        type=int,
+        default=27_000,
+        metavar="N",
+        help="where an episode is cut (default and at most: 27000)",
+    )
+    ale.add_argument(
+        "--rgb",
+        action="store_true",
+        help="observe frames in colour in place of grey",
+    )
     captions = add(
         "captions",
-        "rendered grid scenes with true captions as webdataset tars",
-        _CAPTIONS,
-        _CAPTIONS_EXAMPLES,
         seeded,
     )
     captions.add_argument(
@@ -303,9 +242,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     questions = add(
         "questions",
-        "rendered grid scenes with questions and true answers as VQAv2's files",
-        _QUESTIONS,
-        _QUESTIONS_EXAMPLES,
         seeded,
     )
     questions.add_argument(
@@ -330,9 +266,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "text",
-        "the English that comes with Python, as .jsonl",
-        _TEXT,
-        _TEXT_EXAMPLES,
     )
     return parser
 
@@ -340,34 +273,11 @@ def _parser() -> argparse.ArgumentParser:
 # Each recorder imports what only it needs: text needs no environment.
 
 
-def _record_babyai(levels: tuple[str, ...], tile: int | None, **options: Any) -> None:
-    from gato.pipelines.recorders import babyai, recording
-
-    domain = babyai.BabyAI(tile=tile)
-    recording.record(recording.Options(domain=domain, tasks=levels, **options))
-
-
-def _record_metaworld(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:
-    from gato.pipelines.recorders import metaworld, recording
-
-    domain = metaworld.MetaWorld(max_steps=max_steps)
-    chosen = tuple(domain.tasks()) if tasks == ("all",) else tasks
-    recording.record(recording.Options(domain=domain, tasks=chosen, **options))
-
-
-def _record_dm_control(
-    tasks: tuple[str, ...],
-    policies: tuple[Any, ...],
-    max_steps: int,
-    pixels: int | None,
-    **options: Any,
+def _play(
+    domain: "Domain", tasks: tuple[str, ...], policies: tuple[Any, ...], **options: Any
 ) -> None:
-    from gato.pipelines.recorders import dm_control, recording
+    from gato.pipelines.recorders import recording
 
-    if pixels is None:
-        domain = dm_control.DMControl(max_steps=max_steps)
-    else:
-        domain = dm_control.DMControlPixels(max_steps=max_steps, pixels=pixels)
     recording.record(
         recording.Options(
             domain=domain,
@@ -376,6 +286,45 @@ def _record_dm_control(
             **options,
         )
     )
+
+
+def _record_babyai(levels: tuple[str, ...], **options: Any) -> None:
+    from gato.pipelines.recorders import babyai
+
+    _play(babyai.BabyAI(), levels, **options)
+
+
+def _record_metaworld(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:
+    from gato.pipelines.recorders import metaworld
+
+    _play(metaworld.MetaWorld(max_steps=max_steps), tasks, **options)
+
+
+def _record_dm_control(
+    tasks: tuple[str, ...], max_steps: int, pixels: int | None, **options: Any
+) -> None:
+    from gato.pipelines.recorders import dm_control
+
+    if pixels is None:
+        domain = dm_control.DMControl(max_steps=max_steps)
+    else:
+        domain = dm_control.DMControlPixels(max_steps=max_steps, pixels=pixels)
+    _play(domain, tasks, **options)
+
+
+def _record_sokoban(rooms: tuple[str, ...], grid: bool, **options: Any) -> None:
+    from gato.pipelines.recorders import sokoban
+
+    _play(sokoban.SokobanGrid() if grid else sokoban.Sokoban(), rooms, **options)
+
+
+def _record_ale(
+    games: tuple[str, ...], max_steps: int, rgb: bool, **options: Any
+) -> None:
+    from gato.pipelines.recorders import ale
+
+    made = ale.AtariRGB if rgb else ale.Atari
+    _play(made(max_steps=max_steps), games, **options)
 
 
 def _record_captions(**options: Any) -> None:
@@ -400,6 +349,8 @@ _RECORDERS = {
     "babyai": _record_babyai,
     "metaworld": _record_metaworld,
     "dm_control": _record_dm_control,
+    "sokoban": _record_sokoban,
+    "ale": _record_ale,
     "captions": _record_captions,
     "questions": _record_questions,
     "text": _record_text,

@@ -18,13 +18,14 @@ from typing import Any
 import minari
 from minari import namespace as minari_namespace
 from minari.data_collector import EpisodeBuffer
+from numpy.typing import NDArray
 
 from gato.pipelines.recorders.domain import Domain, Recipe, Rollout
 from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
 
-# Episodes held in memory before they are written.
-_BATCH = 100
+# Episodes, and bytes of their observations, held in memory before they are written.
+_BATCH, _BATCH_BYTES = 100, 1 << 28
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,14 @@ def _buffer(rollout: Rollout) -> EpisodeBuffer:
     )
 
 
+def _num_bytes(observations: NDArray[Any] | dict[str, NDArray[Any] | list[str]]) -> int:
+    if isinstance(observations, dict):
+        return sum(
+            one.nbytes for one in observations.values() if not isinstance(one, list)
+        )
+    return observations.nbytes
+
+
 class MinariWriter:
     """Writes the rollouts of one recipe under a root of its own.
 
@@ -154,6 +163,7 @@ class MinariWriter:
         self._format = data_format
         self._dataset: minari.MinariDataset | None = None
         self._pending: list[EpisodeBuffer] = []
+        self._pending_bytes = 0
 
     @property
     def folder(self) -> pathlib.Path:
@@ -163,7 +173,8 @@ class MinariWriter:
     def add(self, rollout: Rollout) -> None:
         """Takes one episode; writes when a batch is full."""
         self._pending.append(_buffer(rollout))
-        if len(self._pending) == _BATCH:
+        self._pending_bytes += _num_bytes(rollout.observations)
+        if len(self._pending) == _BATCH or self._pending_bytes >= _BATCH_BYTES:
             self._flush()
 
     def close(self, result: Result) -> None:
@@ -185,6 +196,7 @@ class MinariWriter:
         elif self._pending:
             self._dataset.storage.update_episodes(self._pending)
         self._pending = []
+        self._pending_bytes = 0
 
     def _create(self, episodes: list[EpisodeBuffer]) -> minari.MinariDataset:
         recipe = self._recipe

@@ -9,14 +9,18 @@ from gato.model.evaluation.environments import (
     plain,
     succeeded,
 )
+from gato.pipelines.recorders.ale import Atari
 from gato.pipelines.recorders.babyai import BabyAI
 from gato.pipelines.recorders.dm_control import DMControl
 from gato.pipelines.recorders.domain import Recipe
 from gato.pipelines.recorders.metaworld import MetaWorld
+from gato.pipelines.recorders.sokoban import Sokoban
 
 SEED = 2**30 + 5
 # A module that registers ids stands before the colon.
-DM_CONTROL = "gato.pipelines.recorders.dm_control_world:dm_control/"
+RECORDERS = "gato.pipelines.recorders"
+DM_CONTROL = f"{RECORDERS}.dm_control_world:dm_control/"
+ATARI = f"{RECORDERS}.ale_world:atari/"
 
 
 def assert_same(found, expected):
@@ -46,6 +50,8 @@ def assert_same(found, expected):
             "reacher-hard",
             [[0.1, -0.2], [-1.0, 1.0]],
         ),
+        (f"{ATARI}Breakout", Atari(), "Breakout", [1, 2, 3, 0]),
+        (f"{RECORDERS}.sokoban_world:sokoban/7x7", Sokoban(), "7x7", [0, 1, 2, 3]),
     ],
 )
 def test_an_environment_is_observed_as_it_was_recorded(name, domain, task, actions):
@@ -61,8 +67,8 @@ def test_an_environment_is_observed_as_it_was_recorded(name, domain, task, actio
         expected, *other, _ = theirs.step(given)
         assert_same(plain(found), expected)
         assert [float(one) for one in outcome] == [float(one) for one in other]
-        # DM Control's tasks are not achieved or missed.
-        silent = None if name.startswith(DM_CONTROL) else False
+        # These tasks are not achieved or missed.
+        silent = None if name.startswith((ATARI, DM_CONTROL)) else False
         assert succeeded(name, float(outcome[0]), info) is silent
     ours.close()
 

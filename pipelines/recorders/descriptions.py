@@ -1,0 +1,177 @@
+"""What `gato-record --help` says of each recorder."""
+
+from typing import NamedTuple
+
+EXAMPLES = """examples:
+  gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
+  gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
+  gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
+  gato-record sokoban --output raw --rooms 7x7 --episodes 100
+  gato-record ale --output raw --games Breakout --episodes 50
+  gato-record captions --output raw/captions --scenes 1000
+  gato-record questions --output raw/questions --scenes 1000
+  gato-record text --output raw/text
+
+The same command writes the same data; one that was stopped goes on where it was.
+`gato-record babyai --help` has that recorder's options."""
+
+_BABYAI = """Plays BabyAI levels and writes a Minari data set for each level and policy:
+DIR/babyai/<level>/<policy>-v0. The expert is minigrid's bot; the noisy policy is the
+bot with a fraction of random actions. The means of the level's expert and random
+returns are stored with each data set (ref_max_score, ref_min_score)."""
+
+_BABYAI_EXAMPLES = """examples:
+  gato-record babyai --output raw --levels BabyAI-GoToLocal-v0,BabyAI-PickupLoc-v0
+  gato-record babyai --output raw --levels BabyAI-GoToObj-v0 --policies expert \\
+      --episodes 10000 --workers 8
+  gato-record babyai --output raw --levels BabyAI-BossLevel-v0 --noise 0.05,0.1,0.2
+  gato-record babyai --output pictures --levels BabyAI-GoToObj-v0 --tile 8
+
+A build reads them with format minari and paths such as raw/babyai/*/*-v0."""
+
+_METAWORLD = """Plays Meta-World tasks and writes a Minari data set for each task and
+policy: DIR/metaworld/<task>/<policy>-v0. The expert is the task's scripted policy; the
+noisy policy adds normal noise to its actions. Actions are stored clipped to [-1, 1],
+as they were done. Observations are the 39 numbers with the goal. Objects and goal lie
+elsewhere in each episode. Episodes go on after success, which is stored for each step.
+The means of the task's expert and random returns are stored with each data set
+(ref_max_score, ref_min_score)."""
+
+_METAWORLD_EXAMPLES = """examples:
+  gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
+  gato-record metaworld --output raw --tasks all --policies expert --workers 8
+  gato-record metaworld --output raw --tasks push-v3 --max_steps 150 --noise 0.1,0.5
+
+A build reads them with format minari and paths such as raw/metaworld/*/*-v0."""
+
+_DM_CONTROL = """Plays tasks of the DM Control suite and writes a Minari data set for
+each task and policy: DIR/dm_control/<task>/<policy>-v0, or with --pixels
+DIR/dm_control_pixels/<task>/<policy>-v0. Experts are controllers written by hand: of
+cartpole, point_mass-easy and reacher, and, of 30 to 75 steps a second, planners for
+cheetah and walker. Other tasks are played with --policies random only. The noisy policy
+adds normal noise to the expert's actions. Actions are stored clipped to [-1, 1], as
+they were done. The means of the task's expert and random returns are stored with each
+data set (ref_max_score, ref_min_score)."""
+
+_DM_CONTROL_EXAMPLES = """examples:
+  gato-record dm_control --output raw --tasks cartpole-swingup,reacher-hard
+  gato-record dm_control --output raw --tasks all --episodes 10 --workers 8
+  gato-record dm_control --output raw --tasks hopper-hop --policies random
+  gato-record dm_control --output raw --tasks cartpole-balance --pixels 64
+
+Frames are drawn by what MUJOCO_GL names: egl or osmesa. A build reads them with format
+minari and paths such as raw/dm_control/*/*-v0."""
+
+_SOKOBAN = """Plays Sokoban in rooms that are made here, and writes a Minari data set
+for each size and policy: DIR/sokoban/<size>/<policy>-v0, or with --grid
+DIR/sokoban_grid/<size>/<policy>-v0. The expert is a search; the noisy policy is the
+search with a fraction of random actions, planned anew after each. A room that no plan
+of 120 actions was found for is left out of expert and noisy episodes, and counted. The
+means of the size's expert and random returns are stored with each data set
+(ref_max_score, ref_min_score)."""
+
+_SOKOBAN_EXAMPLES = """examples:
+  gato-record sokoban --output raw --rooms 7x7,10x10 --episodes 1000 --workers 8
+  gato-record sokoban --output raw --rooms 10x10 --grid
+
+Pictures take 38 to 77 kB a step, as Minari stores them, and grids 0.4 to 0.8. A build
+reads them with format minari and paths such as raw/sokoban/*/*-v0."""
+
+_ALE = """Plays Atari games of ale-py and writes a Minari data set for each game and
+policy: DIR/atari/<game>/<policy>-v0, or with --rgb DIR/atari_rgb/<game>/<policy>-v0.
+Experts are written by hand, for Breakout and Freeway; other games are played with
+--policies random only. The noisy policy is the expert with a fraction of random
+actions. A step is four frames. The means of the game's expert and random returns are
+stored with each data set (ref_max_score, ref_min_score)."""
+
+_ALE_EXAMPLES = """examples:
+  gato-record ale --output raw --games Breakout,Freeway --episodes 50 --workers 8
+  gato-record ale --output raw --games all --policies random --episodes 10
+  gato-record ale --output raw --games Pong --policies random --rgb
+
+A build reads them with format minari and paths such as raw/atari/*/*-v0."""
+
+_CAPTIONS = """Draws rooms of a grid world, each with a caption that is true of it, and
+writes webdataset tars with NUMBER.png, NUMBER.txt and NUMBER.json for each."""
+
+_CAPTIONS_EXAMPLES = """examples:
+  gato-record captions --output raw/captions --scenes 1000
+  gato-record captions --output raw/captions --scenes 100000 --scenes_per_tar 10000 \\
+      --seed 1 --workers 8
+
+A build reads them with format webdataset and the path raw/captions/*.tar."""
+
+_QUESTIONS = """Draws rooms of a grid world and asks about each: what there is, how
+many, of which colour, where, and whether it is so. Answers follow from the room. Writes
+the files of VQAv2:
+  DIR/v2_OpenEnded_mscoco_<data_subtype>_questions.json
+  DIR/v2_mscoco_<data_subtype>_annotations.json
+  DIR/images/COCO_<data_subtype>_<12 digits>.jpg"""
+
+_QUESTIONS_EXAMPLES = """examples:
+  gato-record questions --output raw/questions --scenes 1000
+  gato-record questions --output raw/questions --scenes 50000 --questions 8 --workers 8
+  gato-record questions --output raw/questions --data_subtype val2014
+
+A build reads them with format vqa and the path raw/questions/*_questions.json."""
+
+_TEXT = """Writes the English that comes with Python: the language reference of its
+help(), the docstrings of its standard library, and its licence; a .jsonl line with
+"text" for each document. The same release of Python gives the same text."""
+
+_TEXT_EXAMPLES = """example:
+  gato-record text --output raw/text
+
+A build reads it with format text and paths raw/text/*.jsonl and raw/text/*.txt."""
+
+
+class Command(NamedTuple):
+    """A command: a line among others, and what stands before and after its options."""
+
+    summary: str
+    description: str
+    examples: str
+
+
+COMMANDS = {
+    "babyai": Command(
+        "episodes of BabyAI levels as Minari data sets",
+        _BABYAI,
+        _BABYAI_EXAMPLES,
+    ),
+    "metaworld": Command(
+        "episodes of Meta-World tasks as Minari data sets",
+        _METAWORLD,
+        _METAWORLD_EXAMPLES,
+    ),
+    "dm_control": Command(
+        "episodes of DM Control tasks as Minari data sets",
+        _DM_CONTROL,
+        _DM_CONTROL_EXAMPLES,
+    ),
+    "sokoban": Command(
+        "episodes of Sokoban as Minari data sets",
+        _SOKOBAN,
+        _SOKOBAN_EXAMPLES,
+    ),
+    "ale": Command(
+        "episodes of Atari games as Minari data sets",
+        _ALE,
+        _ALE_EXAMPLES,
+    ),
+    "captions": Command(
+        "rendered grid scenes with true captions as webdataset tars",
+        _CAPTIONS,
+        _CAPTIONS_EXAMPLES,
+    ),
+    "questions": Command(
+        "rendered grid scenes with questions and true answers as VQAv2's files",
+        _QUESTIONS,
+        _QUESTIONS_EXAMPLES,
+    ),
+    "text": Command(
+        "the English that comes with Python, as .jsonl",
+        _TEXT,
+        _TEXT_EXAMPLES,
+    ),
+}
