@@ -7,7 +7,8 @@ Scores are the paper's (section 4.1): 100 * (return - random) / (expert - random
 mean over tasks, then over domains. `gato.model.evaluation.suite` says what a suite file
 holds. Each episode is prompted with one of the task's demonstrations; `--prompt_tokens
 0` shows what the weights do without, `--ablate shuffle_observations` what they do when
-each step is shown a recorded step's observation instead of its own.
+each step is shown a recorded step's observation instead of its own. Captions and
+answers on held-back images are scored by `gato.model.evaluation.documents`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import rich.console
@@ -25,6 +27,7 @@ import rich.progress
 
 from gato.model.command import run_command
 from gato.model.evaluation.beside import load_results
+from gato.model.evaluation.documents import load_exams, marks_table, sit
 from gato.model.evaluation.observing import (
     Observer,
     ShuffledObservations,
@@ -222,8 +225,8 @@ def _execute(arguments: argparse.Namespace) -> None:
         arguments.output = _default_output(arguments, trained.step)
     beside = load_results(arguments.beside)
     contests = load_suite(arguments.suite, trained)
-    report = Report(contests, _play(arguments, trained, contests, console), beside)
-    run = {
+    exams = load_exams(arguments.suite, trained)
+    content: dict[str, Any] = {
         "checkpoint": arguments.checkpoint,
         "step": trained.step,
         "suite": arguments.suite,
@@ -232,16 +235,25 @@ def _execute(arguments: argparse.Namespace) -> None:
         "temperature": arguments.temperature,
         "seed": arguments.seed,
     }
+    report = None
+    if contests:
+        report = Report(contests, _play(arguments, trained, contests, console), beside)
+        content = report.as_json(content)
+    shuffled = arguments.ablate == "shuffle_observations"
+    marks = [sit(one, trained, arguments.batch, shuffled=shuffled) for one in exams]
+    content["documents"] = {one.exam.name: one.as_json() for one in marks}
     path = pathlib.Path(arguments.output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report.as_json(run), indent=1) + "\n", encoding="utf-8")
-    width = None if sys.stdout.isatty() else TABLE_WIDTH
-    out = rich.console.Console(width=width)
-    out.print(report.table())
-    out.print(report.threshold_line())
-    if arguments.plot:
-        draw_thresholds(arguments.plot, report.curves(path.stem))
-    console.print(f"all episodes are in {path}")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    out = rich.console.Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    if report is not None:
+        out.print(report.table())
+        out.print(report.threshold_line())
+        if arguments.plot:
+            draw_thresholds(arguments.plot, report.curves(path.stem))
+    if marks:
+        out.print(marks_table(marks))
+    console.print(f"all of it is in {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -117,6 +117,8 @@ def _execute(arguments: argparse.Namespace) -> None:
         datasets={one.name: one.identity for one in datasets},
     )
     contests = load_suite(arguments.suite, training)
+    if not contests:
+        raise UsageError(f"{arguments.suite}: baselines play, and it has no domains")
     folder = pathlib.Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
     out = rich.console.Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)

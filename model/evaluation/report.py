@@ -4,6 +4,7 @@ An episode whose environment crashed has no return, so it is counted beside its 
 score and is no part of it.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from gato.schemas.errors import GatoError
 
 # A file or a pipe has no width of its own, and a table cut to 80 says little.
 TABLE_WIDTH = 140
+IN_DISTRIBUTION, HELD_OUT = "in distribution", "held out"
 _NUMBERS = (
     *("episodes", "crashed", "success %", "return", "random", "expert"),
     *("score", "95% interval"),
@@ -52,6 +54,21 @@ class Report:
         ]
         self.scores: Scores = score(self._by_task, [one.domain for one in contests])
 
+    @functools.cached_property
+    def by_novelty(self) -> dict[str, Score]:
+        """Means over domains of held-out and of other tasks; empty if all are one."""
+        found = {}
+        for is_held_out, name in ((False, IN_DISTRIBUTION), (True, HELD_OUT)):
+            tasks = [
+                task
+                for task, one in enumerate(self._contests)
+                if one.held_out == is_held_out
+            ]
+            if 0 < len(tasks) < len(self._contests):
+                domains = [self._contests[task].domain for task in tasks]
+                found[name] = score([self._by_task[t] for t in tasks], domains).overall
+        return found
+
     def _played(self, task: int) -> list[Episode]:
         return [one for one in self._episodes if one.task == task]
 
@@ -82,6 +99,9 @@ class Report:
             "overall": self.scores.overall.as_json(),
             "domains": {
                 name: one.as_json() for name, one in self.scores.domains.items()
+            },
+            "by_novelty": {
+                name: one.as_json() for name, one in self.by_novelty.items()
             },
             "thresholds": self.scores.thresholds,
             "tasks": [self._task_json(task) for task in range(len(self._contests))],
@@ -129,24 +149,26 @@ class Report:
             rate = _success_rate(played)
             made.add_row(
                 contest.entry.name,
-                "held out" if contest.held_out else "in distribution",
+                HELD_OUT if contest.held_out else IN_DISTRIBUTION,
                 str(len(self._by_task[task])),
                 str(len(played) - len(self._by_task[task])),
                 "" if rate is None else f"{100 * rate:.0f}",
                 f"{self._mean_return(task):.4g}",
                 f"{contest.random_return:.4g}",
                 f"{contest.expert_return:.4g}",
-                *_cells(self.scores.tasks[task]),
+                *self.scores.tasks[task].cells(),
                 *self._others(
                     lambda one, c=contest: one.tasks.get((c.domain, c.entry.name))
                 ),
             )
         made.add_section()
+        for name, one in self.by_novelty.items():
+            made.add_row("mean of tasks", name, *blank[1:], *one.cells())
         for name, one in self.scores.domains.items():
             others = self._others(lambda result, name=name: result.domains.get(name))
-            made.add_row(f"mean of {name}", *blank, *_cells(one), *others)
+            made.add_row(f"mean of {name}", *blank, *one.cells(), *others)
         others = self._others(lambda result: result.overall)
-        overall = _cells(self.scores.overall)
+        overall = self.scores.overall.cells()
         made.add_row("mean of domains", *blank, *overall, *others)
         return made
 
@@ -173,10 +195,6 @@ class Report:
         reached = self.scores.thresholds.items()
         counts = ", ".join(f"{percent}%: {count}" for percent, count in reached)
         return f"tasks of {len(self._contests)} at or above {counts}"
-
-
-def _cells(one: Score) -> tuple[str, str]:
-    return f"{one.mean:.1f}", f"{one.low:.1f} to {one.high:.1f}"
 
 
 def _short(one: Score) -> tuple[str, str]:

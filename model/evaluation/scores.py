@@ -48,6 +48,10 @@ class Score:
         """Returns what the report holds."""
         return dataclasses.asdict(self)
 
+    def cells(self) -> tuple[str, str]:
+        """Returns mean and interval for a table."""
+        return f"{self.mean:.1f}", f"{self.low:.1f} to {self.high:.1f}"
+
 
 def _score(mean: float, means: NDArray[np.float64]) -> Score:
     low, high = np.percentile(means, _PERCENTILES)

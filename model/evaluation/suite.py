@@ -22,6 +22,11 @@ tasks and then over domains:
             random_return: 0.5         # these two, where the manifest says none, or to
             expert_return: 10.0        # be scored against others
 
+    documents:                         # captions and answers on held-back images
+      questions:
+        data: ../../build/questions
+        examples: 200                  # of its validation split; 200 unless said
+
 The data set gives order, kinds and ranges of the task's timesteps, demonstrations and
 the returns of expert and random policy. For a held-out task build a data set of its
 own. `environment` is an id of Gymnasium (`module:id` imports the module first) or
@@ -72,10 +77,24 @@ class SuiteDomain(_Part):
     tasks: tuple[SuiteTask, ...] = pydantic.Field(min_length=1)
 
 
+class SuiteDocuments(_Part):
+    """The captions or questions of one data set."""
+
+    data: str
+    examples: int = pydantic.Field(default=200, ge=1)
+
+
 class Suite(_Part):
     """A suite file."""
 
-    domains: dict[str, SuiteDomain] = pydantic.Field(min_length=1)
+    domains: dict[str, SuiteDomain] = {}
+    documents: dict[str, SuiteDocuments] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _has_something(self) -> "Suite":
+        if not self.domains and not self.documents:
+            raise ValueError("a suite has domains, documents, or both")
+        return self
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,20 +157,55 @@ class Contest:
         return float(found)
 
 
-def _held_out(data: ControlDataset, name: str, training: Training) -> bool:
+def was_seen(data: ControlDataset, training: Training, what: str) -> bool:
+    """Returns whether a learner was trained on a data set.
+
+    Args:
+        data: The data set.
+        training: What the learner was trained on.
+        what: What to say if only its name is the same.
+
+    Raises:
+        UsageError: If it was trained on another build of that name.
+    """
     manifest = data.manifest
     if manifest.dataset not in training.datasets:
-        return True
+        return False
     shards = (s for s in manifest.splits["train"].shards if s.rows)
     sums = (f"{shard.name} {shard.sha256}" for shard in shards)
     identity = fingerprint(manifest.dataset, manifest.fingerprint, *sums)
     if identity != training.datasets[manifest.dataset]:
         raise UsageError(
             f"{data.folder}: the checkpoint was trained on a data set of the name"
-            f" {manifest.dataset!r}, but on another build or on part of this one. Say"
-            f" held_out: true or false for task {name!r} in the suite."
+            f" {manifest.dataset!r}, but on another build or on part of this one."
+            f" {what}"
         )
-    return manifest.tasks[name].kept == 0
+    return True
+
+
+def _held_out(data: ControlDataset, name: str, training: Training) -> bool:
+    what = f"Say held_out: true or false for task {name!r} in the suite."
+    if not was_seen(data, training, what):
+        return True
+    return data.manifest.tasks[name].kept == 0
+
+
+def read_suite(path: str) -> Suite:
+    """Returns what a suite file says.
+
+    Raises:
+        UsageError: If the file is no suite.
+    """
+    try:
+        content = yaml.safe_load(files.read_bytes(path))
+        return Suite.model_validate(content)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such suite file") from error
+    except (yaml.YAMLError, pydantic.ValidationError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path}: not a suite: {error}. `python -c 'import"
+            " gato.model.evaluation.suite as s; print(s.__doc__)'` says what one holds."
+        ) from error
 
 
 def load_suite(path: str, trained: Trained | Training) -> list[Contest]:
@@ -165,33 +219,37 @@ def load_suite(path: str, trained: Trained | Training) -> list[Contest]:
         UsageError: If the file is no suite, or names what is not there.
         GatoError: If a data set is of another build than the checkpoint's.
     """
-    try:
-        content = yaml.safe_load(files.read_bytes(path))
-        suite = Suite.model_validate(content)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such suite file") from error
-    except (yaml.YAMLError, pydantic.ValidationError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path}: not a suite: {error}. `python -c 'import"
-            " gato.model.evaluation.suite as s; print(s.__doc__)'` says what one holds."
-        ) from error
-    if isinstance(trained, Training):
-        training = trained
-    else:
-        training = Training(
-            vocabulary=trained.vocabulary,
-            sequence_length=trained.model.sequence_length,
-            datasets=trained.datasets,
-        )
+    training = training_of(trained)
+    domains = read_suite(path).domains
     contests = []
-    for name, domain in suite.domains.items():
-        folder = domain.data
-        if files.is_local(folder):
-            folder = os.path.join(os.path.dirname(path), folder)
-        data = ControlDataset(folder)
-        _check(data, training)
+    for name, domain in domains.items():
+        data = open_data(path, domain.data, training)
         contests += [Contest(name, entry, data, training) for entry in domain.tasks]
     return contests
+
+
+def training_of(trained: Trained | Training) -> Training:
+    """Returns what a learner was trained on."""
+    if isinstance(trained, Training):
+        return trained
+    return Training(
+        vocabulary=trained.vocabulary,
+        sequence_length=trained.model.sequence_length,
+        datasets=trained.datasets,
+    )
+
+
+def open_data(path: str, folder: str, training: Training) -> ControlDataset:
+    """Returns a data set that a suite file names.
+
+    Raises:
+        GatoError: If it is of another vocabulary or length than the learner's.
+    """
+    if files.is_local(folder):
+        folder = os.path.join(os.path.dirname(path), folder)
+    data = ControlDataset(folder)
+    _check(data, training)
+    return data
 
 
 def _check(data: ControlDataset, training: Training) -> None:

@@ -145,3 +145,33 @@ def test_results_of_one_name_are_refused(tmp_path):
     path.write_text(json.dumps(report(tmp_path).as_json({})))
     with pytest.raises(UsageError, match="more than once"):
         load_results([str(path), str(path)])
+
+
+def test_held_out_tasks_are_summed_beside_the_others(tmp_path):
+    reference = {"random_return": 0, "expert_return": 1}
+    suite = write_suite(
+        tmp_path / "s.yaml",
+        reference | {"held_out": True},
+        reference | {"held_out": False},
+        reference | {"held_out": False},
+    )
+    episodes = [
+        Episode(task=task, seed=seed, steps=1, reward=reward, success=None)
+        for task, reward in enumerate((0.1, 0.5, 0.9))
+        for seed in range(2)
+    ]
+    made = Report(load_suite(suite, trained()), episodes)
+    found = {name: one.mean for name, one in made.by_novelty.items()}
+    assert found == {
+        "held out": pytest.approx(10),
+        "in distribution": pytest.approx(70),
+    }
+    assert "held out" in made.as_json({})["by_novelty"]
+    (names, data) = (list(column.cells) for column in made.table().columns[:2])
+    assert list(zip(names, data, strict=True))[3:] == [
+        ("mean of tasks", "in distribution"),
+        ("mean of tasks", "held out"),
+        ("mean of grids", ""),
+        ("mean of domains", ""),
+    ]
+    assert report(tmp_path).by_novelty == {}
