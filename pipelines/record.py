@@ -288,10 +288,10 @@ def _play(
     )
 
 
-def _record_babyai(levels: tuple[str, ...], **options: Any) -> None:
+def _record_babyai(levels: tuple[str, ...], tile: int | None, **options: Any) -> None:
     from gato.pipelines.recorders import babyai
 
-    _play(babyai.BabyAI(), levels, **options)
+    _play(babyai.BabyAI(tile=tile), levels, **options)
 
 
 def _record_metaworld(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:
