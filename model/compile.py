@@ -30,7 +30,7 @@ from gato.model.command import run_command
 from gato.model.config import PAPER_LENGTH, PAPER_VOCABULARY, override
 from gato.model.configs import PRESETS
 from gato.model.describe import describe, work_of
-from gato.model.kernels import choose
+from gato.model.kernels import Choice, choose
 from gato.model.options import resolve_config
 from gato.model.sharding import AXES, BATCH_AXES, check_mesh, mesh_of, parse_mesh
 from gato.model.step import Model, jit_train_step, make_initial_state, state_shardings
@@ -172,11 +172,9 @@ def _compile(lowered: jax.stages.Lowered, topology: Topology) -> jax.stages.Comp
         ) from error
 
 
-def _memory(compiled: jax.stages.Compiled, topology: Topology) -> dict[str, Any]:
+def _memory(compiled: jax.stages.Compiled, topology: Topology) -> dict[str, int]:
     """Returns bytes a device, as the compiler laid them out."""
-    sizes = compiled.memory_analysis()
-    if sizes is None:
-        raise GatoError(f"{topology.name}: this libtpu tells no memory. Use 0.0.42.")
+    sizes: Any = compiled.memory_analysis()
     parts = {
         "arguments": sizes.argument_size_in_bytes,
         "outputs": sizes.output_size_in_bytes,
@@ -188,54 +186,63 @@ def _memory(compiled: jax.stages.Compiled, topology: Topology) -> dict[str, Any]
     return {**parts, "total": total, "device": topology.memory}
 
 
-def _report(arguments: argparse.Namespace) -> dict[str, Any]:
+def _prepare(
+    arguments: argparse.Namespace, topology: Topology
+) -> tuple[Model, dict[str, int], Choice]:
+    """Returns what is compiled: the model, the mesh's axes and the attention."""
     config = resolve_config(arguments)
-    topology = get_topology(arguments.topology)
-    length = arguments.sequence_length
+    length, count = arguments.sequence_length, len(topology.devices)
     attention = choose(config.model, length, topology.devices[0])
     model = Model(
         override(config, "model.attention", attention.kernel),
         vocabulary_size=PAPER_VOCABULARY,
         sequence_length=length,
     )
-    count = len(topology.devices)
     sizes = default_mesh(model, topology)
     if arguments.mesh:
         sizes = parse_mesh(arguments.mesh, count)
-    if (used := sizes["data"] * sizes["fsdp"] * sizes["tensor"]) != count:
+    if (used := math.prod(sizes.values())) != count:
         raise UsageError(
             f"--mesh: {sizes} has {used} places and {topology.name} {count} devices"
             f" ({topology.chips} chips). Leave out data, which then takes the rest."
         )
     check_mesh(sizes, config)
+    return model, sizes, attention
+
+
+def _report(arguments: argparse.Namespace) -> dict[str, Any]:
+    topology = get_topology(arguments.topology)
+    model, sizes, attention = _prepare(arguments, topology)
+    steps, rows = model.config.steps, model.config.data.batch_size
+    given = arguments.patches
+    patches = model.sequence_length if given is None else given
     mesh = mesh_of(sizes, topology.devices)
-    patches = length if arguments.patches is None else arguments.patches
     began = time.perf_counter()
     lowered = lower_step(model, mesh, patches)
     lowering = time.perf_counter() - began
     compiled = _compile(lowered, topology)
     compiling = time.perf_counter() - began - lowering
-    work = work_of(model, topology.device_kind, count)
-    rows = config.data.batch_size
+    # libtpu always has the text; of JAX's other compilers some have none.
+    text = compiled.as_text() or ""
+    if arguments.hlo:
+        pathlib.Path(arguments.hlo).write_text(text, encoding="utf-8")
+    traffic = read_traffic(text)
+    work = work_of(model, topology.device_kind, mesh.size)
     flops = rows * model.sequence_length * work.flops_per_token
     flops += rows * patches * work.flops_per_patch
     cost = model_cost(
         flops,
-        config.steps,
-        peak=topology.peak * count,
+        steps,
+        peak=topology.peak * mesh.size,
         mfu=arguments.mfu,
         chips=topology.chips,
         price=arguments.price,
     )
     described = describe(model, sizes)
-    text = compiled.as_text()
-    if arguments.hlo:
-        pathlib.Path(arguments.hlo).write_text(text, encoding="utf-8")
-    traffic = read_traffic(text)
     return {
         "topology": topology.name,
         "device_kind": topology.device_kind,
-        "devices": count,
+        "devices": mesh.size,
         "chips": topology.chips,
         **{key: value for key, value in described.items() if key != "memory"},
         "attention_reason": attention.reason,
@@ -245,7 +252,7 @@ def _report(arguments: argparse.Namespace) -> dict[str, Any]:
         "collectives": traffic.by_kind(),
         "loops_counted_once": traffic.unknown_loops,
         "flops_per_step": flops,
-        "steps": config.steps,
+        "steps": steps,
         "modelled": dataclasses.asdict(cost),
         "seconds": {"lowering": lowering, "compiling": compiling},
     }

@@ -166,9 +166,11 @@ def splash(
         return kernel(query, key, value, segment_ids=segments)
 
     # Splash scales nothing, and takes heads before slots.
-    arrays = (query_BLHK * head_size**-0.5, key_BLHK, value_BLHK)
     mixed_BHLK = jax.vmap(row)(
-        *(array.swapaxes(1, 2) for array in arrays), segment_BL.astype(jnp.int32)
+        (query_BLHK * head_size**-0.5).swapaxes(1, 2),
+        key_BLHK.swapaxes(1, 2),
+        value_BLHK.swapaxes(1, 2),
+        segment_BL.astype(jnp.int32),
     )
     return mixed_BHLK.swapaxes(1, 2)
 

@@ -117,8 +117,8 @@ def make_mesh(sizes: dict[str, int]) -> Mesh:
     return mesh_of(sizes, jax.devices()[:count])
 
 
-def mesh_of(sizes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
-    """Returns the mesh over all the devices given, which need not be attached.
+def mesh_of(sizes: dict[str, int], devices: Sequence[Any]) -> Mesh:
+    """Returns the mesh over all the `jax.Device`s given; they need not be attached.
 
     Raises:
         UsageError: If the axes cannot be laid on the grid that the chips form.

@@ -7,8 +7,8 @@ here asks for a TPU.
 import dataclasses
 import importlib.util
 import os
+from typing import Any
 
-import jax
 from jax.experimental import topologies
 
 from gato.model.describe import peak_flops
@@ -42,14 +42,14 @@ class Topology:
 
     Attributes:
         name: As given, such as `v3:16x16`.
-        devices: To compile for.
+        devices: To compile for, `jax.Device`s.
         chips: How many; a chip of TPU v2 or v3 is two devices.
         memory: Bytes of one device.
         peak: Dense bfloat16 FLOP/s of one device.
     """
 
     name: str
-    devices: list[jax.Device]
+    devices: list[Any]
     chips: int
     memory: int
     peak: float
@@ -95,7 +95,7 @@ def get_topology(name: str) -> Topology:
             "--topology takes a generation and a grid of chips that such slices have,"
             f" as v3:16x16, v4:4x4x4 or v5e:4x4, got {name!r}: {reason}"
         ) from error
-    devices = described.devices
+    devices: list[Any] = described.devices
     kind = devices[0].device_kind
     memory, peak = _MEMORY.get(kind), peak_flops(kind)
     if memory is None or peak is None:
@@ -104,7 +104,7 @@ def get_topology(name: str) -> Topology:
             f" are {', '.join(_MEMORY)}."
         )
     # On every TPU each chip has coordinates, which its cores share.
-    chips = {tuple(getattr(device, "coords")) for device in devices}  # noqa: B009
+    chips = {tuple(device.coords) for device in devices}
     return Topology(
         name=name, devices=devices, chips=len(chips), memory=memory, peak=peak
     )

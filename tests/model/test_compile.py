@@ -170,7 +170,7 @@ def test_a_program_of_this_machine_is_read():
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     summed = jax.jit(lambda x: x.sum(0), out_shardings=whole)
     given = jax.ShapeDtypeStruct((16, 4, 6), "float32", sharding=rows)
-    traffic = read_traffic(summed.lower(given).compile().as_text())
+    traffic = read_traffic(summed.lower(given).compile().as_text() or "")
     assert traffic.collectives == (Collective(kind="all-reduce", bytes=96, runs=1),)
 
 
@@ -217,7 +217,7 @@ def test_the_step_is_lowered_for_the_batch_that_the_loader_would_give():
 
 
 def test_without_libtpu_it_says_how_to_install_it(monkeypatch, capsys):
-    monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
     assert compile_command.main(["--topology", "v3:2x2"]) == 2
     said = capsys.readouterr().err
@@ -229,11 +229,11 @@ def test_a_slice_that_libtpu_does_not_know_is_refused(monkeypatch):
         raise RuntimeError("INVALID_ARGUMENT: Invalid TPU external name: TPU v9")
 
     monkeypatch.setattr(topology, "_check_compiler", lambda: None)
-    monkeypatch.setattr(topology.topologies, "get_topology_desc", unknown)
+    monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", unknown)
     for variable in ("TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES"):
         monkeypatch.setenv(variable, "")
     monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "")
-    with pytest.raises(UsageError, match="'v9:2x2': .*Invalid TPU external name"):
+    with pytest.raises(UsageError, match=r"'v9:2x2': .*Invalid TPU external name"):
         topology.get_topology("v9:2x2")
     with pytest.raises(UsageError, match="got 'v3': no grid is given"):
         topology.get_topology("v3")

@@ -114,7 +114,7 @@ def test_cudnn_is_lowered_forward_and_backward(monkeypatch, sizes):
 
 def test_what_cudnn_is_told_is_plain_attention():
     """Its bias and causal mask, given to JAX's own reference of that function."""
-    *parts, _, segments = arrays(2, 256, 2, 8)
+    query, key, value, _, segments = map(jnp.asarray, arrays(2, 256, 2, 8))
     found = {}
 
     def stand_in(query, key, value, *, mask, is_causal, implementation):
@@ -124,9 +124,9 @@ def test_what_cudnn_is_told_is_plain_attention():
     real = jax.nn.dot_product_attention
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.nn, "dot_product_attention", stand_in)
-        mixed = cudnn(*map(jnp.asarray, parts[:3]), jnp.asarray(segments))
+        mixed = cudnn(query, key, value, segments)
     assert found == {"implementation": "cudnn"}
-    expected = attend(*map(jnp.asarray, parts[:3]), jnp.asarray(segments))
+    expected = attend(query, key, value, segments)
     np.testing.assert_allclose(mixed, expected, atol=2e-5)
 
 
