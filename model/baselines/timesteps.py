@@ -71,7 +71,10 @@ def read_demonstrations(
 
 
 def _take(row: Row, found: dict[tuple[str, str], Demonstrations]) -> None:
-    segments = [found.get((one["dataset"], one.get("task"))) for one in row.provenance]
+    # Documents have no task.
+    segments = [
+        found.get((one["dataset"], one.get("task") or "")) for one in row.provenance
+    ]
     if not any(one is not None for one in segments):
         return
     whole = slots_of(row)

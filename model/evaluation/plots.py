@@ -47,6 +47,7 @@ def draw_thresholds(path: str, curves: Mapping[str, Sequence[float]]) -> None:
     """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     # Equal content is equal bytes: no date, no random names.
     with matplotlib.rc_context({"svg.hashsalt": "gato"}):
@@ -56,7 +57,7 @@ def draw_thresholds(path: str, curves: Mapping[str, Sequence[float]]) -> None:
             axes.plot(range(101), tasks_at_or_above(means), label=name)
         axes.set_xlim(0, 100)
         axes.set_ylim(bottom=0)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("score threshold (% of the expert's, above random)")
         axes.set_ylabel("tasks at or above it")
         axes.legend()

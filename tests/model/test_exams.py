@@ -83,7 +83,7 @@ class Oracle(Policy):
         self._started = {}
 
     def start(self, prefixes):
-        self._started = prefixes
+        self._started = {row: one for row, one in prefixes.items() if one is not None}
 
     def write(self, rows, max_tokens):
         written = {}
