@@ -132,7 +132,15 @@ class Dataset(_Model):
     """
 
     name: str
-    format: Literal["coco", "minari", "rlds", "text", "vqa", "webdataset"]
+    format: Literal[
+        "coco",
+        "d4rl",
+        "minari",
+        "rlds",
+        "text",
+        "vqa",
+        "webdataset",
+    ]
     paths: tuple[str, ...] = pydantic.Field(min_length=1)
     weight: float = pydantic.Field(default=1.0, gt=0, allow_inf_nan=False)
     filter: Filter = Filter()
@@ -199,9 +207,11 @@ class Dataset(_Model):
         return self
 
 
-_DOCUMENT_FORMATS = frozenset({"coco", "text", "vqa", "webdataset"})
+_DOCUMENT_FORMATS = frozenset({"captions_tsv", "coco", "text", "vqa", "webdataset"})
 _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
+    "captions_tsv": frozenset({"images"}),
     "coco": frozenset({"images"}),
+    "d4rl": frozenset(),
     "minari": frozenset(),
     "rlds": frozenset({"split"}),
     "text": frozenset({"text_key", "document"}),

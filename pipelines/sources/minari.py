@@ -15,9 +15,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gato.pipelines.sources import base
 from gato.pipelines.sources.minari_metadata import NAMESPACE_FILE, Metadata
 from gato.pipelines.sources.minari_storage import (
@@ -26,12 +23,17 @@ from gato.pipelines.sources.minari_storage import (
     Storage,
     StoredEpisode,
 )
+from gato.pipelines.sources.stored_episode import (
+    as_rewards,
+    as_success,
+    check_length,
+    no_steps,
+    success_keys,
+)
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Column, Episode, Unreadable
 from gato.schemas.errors import QuarantineError, Reason, UsageError
-
-_SUCCESS_KEYS = ("success", "is_success")
 
 
 @contextlib.contextmanager
@@ -229,7 +231,7 @@ class _Reader:
                         f"metadata.json promises {self.metadata.num_episodes} episodes,"
                         f" {len(there)} are there; this one is not",
                     )
-                stored = storage.load(number, self._success_keys())
+                stored = storage.load(number, success_keys(self.dataset))
                 episode = self._episode(number, stored, action_spaces)
             except QuarantineError as error:
                 yield self._unreadable(number, error)
@@ -240,11 +242,6 @@ class _Reader:
                 yield self._unreadable(number, verdict)
             else:
                 yield episode
-
-    def _success_keys(self) -> tuple[str, ...]:
-        # Whatever the filter goes by: a change of filter must not change what is read.
-        key = self.dataset.filter.success_key
-        return _SUCCESS_KEYS if key is None else (key,)
 
     def _unreadable(self, number: int, error: QuarantineError) -> Unreadable:
         return Unreadable(
@@ -260,17 +257,17 @@ class _Reader:
     def _episode(
         self, number: int, stored: StoredEpisode, action_spaces: Mapping[str, Any]
     ) -> Episode:
-        rewards = _rewards(stored.rewards)
+        rewards = as_rewards(stored.rewards)
         num_steps = len(rewards)
         for key, column in stored.actions.items():
-            _check_length(f"actions {key!r}", len(column), (num_steps,))
+            check_length(f"actions {key!r}", len(column), (num_steps,))
         observations: dict[str, Column] = {}
         for key, column in stored.observations.items():
             allowed = (num_steps + 1, num_steps)
-            _check_length(f"observations {key!r}", len(column), allowed)
+            check_length(f"observations {key!r}", len(column), allowed)
             observations[key] = column[:num_steps]
         if num_steps == 0:
-            raise QuarantineError(Reason.EMPTY, "an episode has at least one step")
+            raise no_steps()
         return Episode(
             episode_id=f"{self.metadata.dataset_id}/{number}",
             source=self.partition.path,
@@ -281,34 +278,6 @@ class _Reader:
             actions=stored.actions,
             action_spaces=action_spaces,
             rewards=rewards,
-            success=_success(stored.success),
+            success=as_success(stored.success),
             random_return=self.metadata.random_return,
         )
-
-
-def _rewards(stored: NDArray[Any]) -> NDArray[np.float64]:
-    if stored.dtype.kind not in "biuf":
-        raise QuarantineError(
-            Reason.WRONG_DTYPE, f"rewards must be numbers, got {stored.dtype}"
-        )
-    if stored.ndim == 0 or stored.size != len(stored):
-        raise QuarantineError(
-            Reason.WRONG_SHAPE, f"rewards must be one a step, got {stored.shape}"
-        )
-    return stored.reshape(-1).astype(np.float64, copy=False)
-
-
-def _check_length(what: str, length: int, allowed: tuple[int, ...]) -> None:
-    if length not in allowed:
-        raise QuarantineError(
-            Reason.WRONG_SHAPE,
-            f"{what} must have {' or '.join(map(str, allowed))} values for"
-            f" {allowed[-1]} rewards, got {length}",
-        )
-
-
-def _success(values: NDArray[Any] | None) -> bool | None:
-    """Returns whether any value is true; None where there are no numbers."""
-    if values is None or values.dtype.kind not in "biuf":
-        return None
-    return bool((values > 0).any())

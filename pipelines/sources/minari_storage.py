@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gato.pipelines.sources import hdf5
 from gato.pipelines.sources.minari_spaces import Leaf, Path, flat_key
 from gato.schemas import files
 from gato.schemas.episode import Column
@@ -100,15 +101,7 @@ class Hdf5Storage:
             OSError: If it is not there, truncated, or no HDF5 file.
         """
         path = files.join(folder, _MAIN_FILE)
-        with contextlib.ExitStack() as stack:
-            # The library's own file access is the fastest where it can be used.
-            local = files.is_local(path)
-            source: Any = (
-                files.local_path(path)
-                if local
-                else stack.enter_context(files.open_read(path))
-            )
-            file = stack.enter_context(h5py.File(source, "r"))
+        with hdf5.open_hdf5(path) as file:
             yield cls(file, path, observations, actions)
 
     def numbers(self) -> list[int]:
@@ -152,26 +145,13 @@ class Hdf5Storage:
         return columns
 
     def _read(self, path: str) -> NDArray[Any]:
-        # The low-level interface takes half the time of `file[path][()]`.
-        try:
-            dataset = h5py.h5d.open(self._file.id, path.encode())
-        except KeyError as error:
-            if path in self._file:
-                raise
-            raise _missing(path) from error
-        # In this machine's byte order, so that equal episodes have equal dtypes.
-        dtype = dataset.dtype.newbyteorder("=")
-        if dtype.kind == "O":
-            return np.asarray(h5py.Dataset(dataset)[()], object)
-        values = np.empty(dataset.shape, dtype)
-        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
-        return values
+        return hdf5.read_values(self._file, path)
 
 
 def _found_leaves(file: h5py.File, name: str, field: str, path: Path) -> Iterator[Leaf]:
     """Yields a leaf for each data set below `name`, where there is no space."""
     if name not in file:
-        raise _missing(name)
+        raise hdf5.missing(name)
     found = file[name]
     if isinstance(found, h5py.Group):
         for child in sorted(found):
@@ -288,14 +268,14 @@ class ArrowStorage:
 def _child(table: pa.Table, field: str, path: Path) -> pa.Array:
     """Returns the array of a field inside nested structs."""
     if field not in table.column_names:
-        raise _missing(field)
+        raise hdf5.missing(field)
     array = table[field].combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
     for depth, step in enumerate(path):
         is_struct = pa.types.is_struct(array.type)
         if not is_struct or array.type.get_field_index(str(step)) < 0:
-            raise _missing("/".join(map(str, (field, *path[: depth + 1]))))
+            raise hdf5.missing("/".join(map(str, (field, *path[: depth + 1]))))
         array = array.field(str(step))
     return array
 
@@ -326,9 +306,3 @@ def _struct_leaves(type_: pa.DataType, field: str, path: Path) -> Iterator[Leaf]
             yield from _struct_leaves(child.type, field, (*path, child.name))
     else:
         yield Leaf(path=path, key=flat_key(path, _ALONE[field]), kind="unknown")
-
-
-def _missing(name: str) -> QuarantineError:
-    return QuarantineError(
-        Reason.MISSING_FIELD, f"an episode must have {name!r}; it is not there"
-    )

@@ -1,7 +1,9 @@
 """Which reader reads which format: one line a format."""
 
 from gato.pipelines.sources.base import Source
+from gato.pipelines.sources.captions_tsv import CaptionsTsvSource
 from gato.pipelines.sources.coco import CocoSource
+from gato.pipelines.sources.d4rl import D4rlSource
 from gato.pipelines.sources.minari import MinariSource
 from gato.pipelines.sources.rlds import RldsSource
 from gato.pipelines.sources.text import TextSource
@@ -10,7 +12,9 @@ from gato.pipelines.sources.webdataset import WebdatasetSource
 from gato.schemas.errors import UsageError
 
 _SOURCES: dict[str, Source] = {
+    "captions_tsv": CaptionsTsvSource(),
     "coco": CocoSource(),
+    "d4rl": D4rlSource(),
     "minari": MinariSource(),
     "rlds": RldsSource(),
     "text": TextSource(),
