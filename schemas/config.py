@@ -133,6 +133,7 @@ class Dataset(_Model):
 
     name: str
     format: Literal[
+        "captions_tsv",
         "coco",
         "d4rl",
         "minari",

@@ -15,7 +15,7 @@ import msgspec
 
 from gato.pipelines.sources import annotation_json, base, image_folder
 from gato.pipelines.sources.annotation_json import decode_entry, missing
-from gato.pipelines.sources.image_folder import Pending
+from gato.pipelines.sources.image_folder import NamedImage, Pending
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, TextPart, Unreadable
@@ -189,8 +189,10 @@ def _items(partition: base.Partition) -> Iterator[Pending | Unreadable]:
             yield Pending(
                 document_id=item_id,
                 number=number,
-                image=_image_of(entry, captions, place),
-                texts=(TextPart(text=_caption(entry, place)),),
+                parts=(
+                    NamedImage(_image_of(entry, captions, place)),
+                    TextPart(text=_caption(entry, place)),
+                ),
             )
         except QuarantineError as error:
             yield base.unreadable(partition, item_id, number, error)

@@ -12,6 +12,7 @@ import errno
 import threading
 from collections.abc import Iterator
 
+from gato.pipelines.sources import base
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, ImagePart, TextPart, Unreadable
@@ -24,24 +25,35 @@ _MAX_BYTES = 64 << 20
 _FIRST_BYTES = 256 << 10
 _READS_AHEAD = 8
 
+_Image = bytes | QuarantineError
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedImage:
+    """An image that is yet to be read.
+
+    Attributes:
+        name: Relative to the folder, if that is known.
+        stem: Its name without suffix, where `name` is not known or not there.
+    """
+
+    name: str | None
+    stem: str | None = None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pending:
-    """A document whose image is yet to be read.
+    """A document whose images are yet to be read.
 
     Attributes:
         document_id: Its id.
         number: Its place in the file.
-        image: Name of the image, relative to the folder, if that is known.
-        stem: Its name without suffix, where `image` is not known or not there.
-        texts: What follows the image.
+        parts: Texts and images in order.
     """
 
     document_id: str
     number: int
-    image: str | None
-    stem: str | None = None
-    texts: tuple[TextPart, ...]
+    parts: tuple[TextPart | NamedImage, ...]
 
 
 def image_folder(path: str, dataset: Dataset) -> str:
@@ -89,6 +101,32 @@ def leaves_folder(name: str) -> QuarantineError:
     )
 
 
+def base_name(url: str) -> str:
+    """Returns the name under which an image of a URL is kept, else `url` itself.
+
+    >>> base_name("https://a.org/b/c.jpg?w=3"), base_name("b/c.jpg")
+    ('c.jpg', 'b/c.jpg')
+    """
+    if not url.startswith(("http://", "https://")):
+        return url
+    path = url.split("://", 1)[1].split("#", 1)[0].split("?", 1)[0]
+    return path.rpartition("/")[2]
+
+
+def with_images(partitions: list[base.Partition], folder: str) -> list[base.Partition]:
+    """Shares the bytes of a folder's images among the partitions that need them."""
+    images = num_bytes(folder)
+    total = sum(part.num_bytes for part in partitions) or 1
+    before = 0
+    shared = []
+    for part in partitions:
+        after = before + part.num_bytes
+        more = images * after // total - images * before // total
+        shared.append(dataclasses.replace(part, num_bytes=part.num_bytes + more))
+        before = after
+    return shared
+
+
 def num_bytes(folder: str) -> int:
     """Returns the bytes of all files below a folder; 0 if it is not there."""
     if not files.is_folder(folder):
@@ -107,19 +145,38 @@ def read_images(
         source: The path that items are read from.
     """
     reads = _forward if files.is_local(folder) else _ahead
-    for item, data in reads(items, _Folder(folder)):
+    for item, images in reads(items, _Folder(folder)):
         if isinstance(item, Unreadable):
             yield item
-        elif isinstance(data, bytes):
-            yield _document(item, source, (ImagePart(data=data), *item.texts))
-        else:
+            continue
+        try:
+            parts = tuple(_parts(item, images))
+        except QuarantineError as error:
             yield Unreadable(
                 source=source,
                 item_id=item.document_id,
                 number=item.number,
-                reason=data.reason,
-                detail=data.detail,
+                reason=error.reason,
+                detail=error.detail,
             )
+        else:
+            yield _document(item, source, parts)
+
+
+def _parts(item: Pending, images: list[_Image]) -> Iterator[TextPart | ImagePart]:
+    """Yields an item's parts, each image's bytes in its place.
+
+    Raises:
+        QuarantineError: The verdict on the first image that has one.
+    """
+    data = iter(images)
+    for part in item.parts:
+        if isinstance(part, TextPart):
+            yield part
+        elif isinstance(found := next(data), QuarantineError):
+            raise found
+        else:
+            yield ImagePart(data=found)
 
 
 def without_images(
@@ -130,7 +187,8 @@ def without_images(
         if isinstance(item, Unreadable):
             yield item
         else:
-            yield _document(item, source, item.texts)
+            texts = [part for part in item.parts if isinstance(part, TextPart)]
+            yield _document(item, source, tuple(texts))
 
 
 def _document(
@@ -149,14 +207,14 @@ class _Folder:
         self._by_stem: dict[str, str] | None = None
         self._lock = threading.Lock()
 
-    def read(self, item: Pending) -> bytes | QuarantineError:
-        """Returns the bytes of an item's image, or why there are none."""
-        data = None if item.image is None else self._content(item.image)
-        if data is None and item.stem is not None:
-            name = self._names().get(item.stem)
+    def read(self, image: NamedImage) -> _Image:
+        """Returns an image's bytes, or why there are none."""
+        data = None if image.name is None else self._content(image.name)
+        if data is None and image.stem is not None:
+            name = self._names().get(image.stem)
             data = None if name is None else self._content(name)
         if data is None:
-            known = (item.image, item.stem and f"{item.stem}.*")
+            known = (image.name, image.stem and f"{image.stem}.*")
             names = " or ".join(repr(name) for name in known if name)
             return QuarantineError(
                 Reason.MISSING_IMAGE, f"an image must be there, {names} is not"
@@ -164,8 +222,8 @@ class _Folder:
         if len(data) > _MAX_BYTES:
             return QuarantineError(
                 Reason.IMAGE_TOO_LARGE,
-                f"an image must not exceed {_MAX_BYTES >> 20} MiB, that of"
-                f" {item.document_id!r} does",
+                f"an image must not exceed {_MAX_BYTES >> 20} MiB,"
+                f" {image.name or image.stem!r} does",
             )
         return data
 
@@ -202,39 +260,49 @@ class _Folder:
             return self._by_stem
 
 
-_Image = bytes | QuarantineError
-_Pairs = Iterator[tuple[Pending | Unreadable, _Image]]
+_Read = Iterator[tuple[Pending | Unreadable, list[_Image]]]
 
 
-def _forward(items: Iterator[Pending | Unreadable], folder: _Folder) -> _Pairs:
-    key: tuple[str | None, str | None] = (None, None)
-    data: _Image = b""
+def _images(item: Pending | Unreadable) -> list[NamedImage]:
+    parts = item.parts if isinstance(item, Pending) else ()
+    return [part for part in parts if isinstance(part, NamedImage)]
+
+
+def _forward(items: Iterator[Pending | Unreadable], folder: _Folder) -> _Read:
+    last, data = NamedImage(None), b""
     for item in items:
-        if isinstance(item, Pending) and (item.image, item.stem) != key:
-            key, data = (item.image, item.stem), folder.read(item)
-        yield item, data
+        read: list[_Image] = []
+        for image in _images(item):
+            if image != last:
+                last, data = image, folder.read(image)
+            read.append(data)
+        yield item, read
 
 
-def _ahead(items: Iterator[Pending | Unreadable], folder: _Folder) -> _Pairs:
+def _ahead(items: Iterator[Pending | Unreadable], folder: _Folder) -> _Read:
     """Reads the next images while the first is used; holds at most a few."""
     waiting: collections.deque[
-        tuple[Pending | Unreadable, concurrent.futures.Future[_Image]]
+        tuple[Pending | Unreadable, list[concurrent.futures.Future[_Image]]]
     ] = collections.deque()
-    key: tuple[str | None, str | None] = (None, None)
+    last = NamedImage(None)
     future: concurrent.futures.Future[_Image] = concurrent.futures.Future()
-    future.set_result(b"")
+    num_images = 0
     pool = concurrent.futures.ThreadPoolExecutor(_READS_AHEAD)
     try:
         for item in items:
-            if isinstance(item, Pending) and (item.image, item.stem) != key:
-                key = (item.image, item.stem)
-                future = pool.submit(folder.read, item)
-            waiting.append((item, future))
-            if len(waiting) > _READS_AHEAD:
+            futures = []
+            for image in _images(item):
+                if image != last:
+                    last, future = image, pool.submit(folder.read, image)
+                futures.append(future)
+            waiting.append((item, futures))
+            num_images += max(1, len(futures))
+            while num_images > _READS_AHEAD:
                 first, done = waiting.popleft()
-                yield first, done.result()
+                num_images -= max(1, len(done))
+                yield first, [each.result() for each in done]
         while waiting:
             first, done = waiting.popleft()
-            yield first, done.result()
+            yield first, [each.result() for each in done]
     finally:
         pool.shutdown(cancel_futures=True)

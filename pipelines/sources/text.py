@@ -14,11 +14,12 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from gato.pipelines.sources import base, compressed
+from gato.pipelines.sources.line_ranges import line_ranges, open_range
 from gato.pipelines.sources.text_parquet import partition_parquet, read_parquet
 from gato.schemas import files
 from gato.schemas.config import Dataset
@@ -29,7 +30,6 @@ from gato.schemas.errors import QuarantineError, Reason, UsageError
 MAX_TEXT_BYTES = 64 << 20
 
 _SUFFIX = re.compile(r"\.(txt|jsonl|json|parquet)(?:\.(?:gz|zst))?$")
-_BLOCK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
 # (number, text or verdict, the format's own id)
@@ -84,7 +84,7 @@ class TextSource:
                 pass
         elif unit != "file" and not compressed.compression(path):
             try:
-                return list(_line_ranges(path, relative_path, size, unit))
+                return list(line_ranges(path, relative_path, size, unit))
             except OSError:  # it vanished; read() tells
                 pass
         return [base.Partition(path=path, relative_path=relative_path, num_bytes=size)]
@@ -125,18 +125,12 @@ def _unit(kind: str, dataset: Dataset) -> Literal["file", "line", "paragraph"]:
 
 
 def _items(partition: base.Partition, dataset: Dataset) -> Iterator[_Item]:
-    path = partition.path
-    kind = _kind(path)
+    kind = _kind(partition.path)
     text_key = dataset.text_key or "text"
     if kind == "parquet":
         yield from read_parquet(partition, text_key)
         return
-    with files.open_read(path) as file:
-        if partition.start:
-            file.seek(partition.start)
-        pieces = compressed.chunks(file, compressed.compression(path))
-        if partition.stop is not None:
-            pieces = _until(pieces, partition.stop - partition.start)
+    with open_range(partition) as pieces:
         if _unit(kind, dataset) == "file":
             yield 0, _whole(pieces, dataset), None
             return
@@ -147,20 +141,6 @@ def _items(partition: base.Partition, dataset: Dataset) -> Iterator[_Item]:
             yield from _nonblank(lines)
         else:
             yield from _paragraphs(lines)
-
-
-def _until(pieces: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:
-    """Yields the first `num_bytes`; a shorter file has changed since it was split."""
-    for piece in pieces:
-        if len(piece) >= num_bytes:
-            yield piece[:num_bytes]
-            return
-        num_bytes -= len(piece)
-        yield piece
-    if num_bytes:
-        raise compressed.CorruptStreamError(
-            f"the file ends {num_bytes} bytes earlier than when it was split"
-        )
 
 
 def _whole(pieces: Iterator[bytes], dataset: Dataset) -> bytes | QuarantineError:
@@ -335,57 +315,3 @@ def _document(
         number=number,
         parts=(TextPart(text=checked),),
     )
-
-
-def _line_ranges(
-    path: str, relative_path: str, size: int, unit: Literal["line", "paragraph"]
-) -> Iterator[base.Partition]:
-    """Yields ranges of bytes that begin where a line or paragraph does."""
-    with files.open_read(path) as file:
-        start = first = 0
-        while start < size or start == 0:
-            stop = min(start + base.MAX_PARTITION_BYTES, size)
-            num_lines = 0
-            if stop < size:
-                file.seek(start)
-                num_lines = _count_lines(file, stop - start)
-                stop, more = _next_start(file, stop, unit)
-                num_lines += more
-            yield base.Partition(
-                path=path,
-                relative_path=relative_path,
-                start=start,
-                stop=stop,
-                first_number=first,
-                num_bytes=stop - start,
-            )
-            start, first = stop, first + num_lines
-            if not size:
-                return
-
-
-def _count_lines(file: IO[bytes], num_bytes: int) -> int:
-    count = 0
-    while num_bytes:
-        block = file.read(min(_BLOCK_BYTES, num_bytes))
-        if not block:
-            break
-        count += block.count(b"\n")
-        num_bytes -= len(block)
-    return count
-
-
-def _next_start(
-    file: IO[bytes], at: int, unit: Literal["line", "paragraph"]
-) -> tuple[int, int]:
-    """Returns where the next document may begin, and the line ends before it."""
-    num_lines = 0
-    is_whole = False  # `at` may lie inside a line, of which a blank rest says nothing
-    while line := file.readline(_BLOCK_BYTES):
-        at += len(line)
-        ends = line.endswith(b"\n")
-        num_lines += ends
-        if ends and (unit == "line" or (is_whole and line.isspace())):
-            break
-        is_whole = ends
-    return at, num_lines

@@ -20,7 +20,7 @@ import msgspec
 
 from gato.pipelines.sources import annotation_json, base, image_folder
 from gato.pipelines.sources.annotation_json import decode_entry, missing
-from gato.pipelines.sources.image_folder import Pending
+from gato.pipelines.sources.image_folder import NamedImage, Pending
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, TextPart, Unreadable
@@ -348,9 +348,7 @@ def _item(
         return Pending(
             document_id=item_id,
             number=number,
-            image=image,
-            stem=stem,
-            texts=_texts(entry, questions, place),
+            parts=(NamedImage(image, stem), *_texts(entry, questions, place)),
         )
     except QuarantineError as error:
         return base.unreadable(partition, item_id, number, error)

@@ -1,0 +1,220 @@
+r"""Conceptual Captions: lines `caption<TAB>url` without header, images kept locally.
+
+CC12M has `url<TAB>caption`: where only the first of the two is a URL, it is the image.
+Lines are taken as they stand (no quoting), and a document's id ends in its line's
+number, from 0. Nothing is downloaded. The image of `http(s)://...` is the file in
+`images` (the TSV's own folder) that has the URL's base name; that of `file://...`, or
+of a name without scheme, the file of that name there. Two URLs of one base name would
+share a file, of which at most one is right, so both are `missing_image`: let
+img2dataset fetch such sets, whose tars are read with format webdataset.
+"""
+
+import array
+import functools
+import hashlib
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from gato.pipelines.sources import base, compressed, image_folder
+from gato.pipelines.sources.annotation_json import not_utf8, version
+from gato.pipelines.sources.image_folder import NamedImage, Pending
+from gato.pipelines.sources.line_ranges import line_ranges, open_range
+from gato.schemas import files
+from gato.schemas.config import Dataset
+from gato.schemas.episode import Document, TextPart, Unreadable
+from gato.schemas.errors import QuarantineError, Reason, UsageError
+
+# Bytes of a partition: about 6,000 lines, so with images of 100 KB about 600 MB.
+PARTITION_BYTES = 1 << 20
+
+_MAX_LINE_BYTES = 1 << 20
+_HTTP = ("http://", "https://")
+_FILE = "file://"
+_BOM = b"\xef\xbb\xbf"
+
+
+class CaptionsTsvSource:
+    """Captioned images of a TSV; partitions are ranges of lines."""
+
+    items: Literal["episodes", "documents"] = "documents"
+    order: Literal["number", "file"] = "file"
+
+    def files(self, path: str) -> list[str]:
+        """Returns the TSV.
+
+        Raises:
+            UsageError: If it is a folder or has another suffix.
+        """
+        name = path.removesuffix(compressed.compression(path))
+        if files.is_folder(path) or not name.endswith(".tsv"):
+            raise UsageError(
+                f"{path}: a path of format captions_tsv is a .tsv (and .gz or .zst"
+                " after it), such as Train_GCC-training.tsv"
+            )
+        return [path]
+
+    def beside(self, path: str, dataset: Dataset) -> list[str]:
+        """Returns the folder of the images.
+
+        Raises:
+            UsageError: If it is not there.
+        """
+        folder = _folder(path, dataset)
+        if not files.is_folder(folder):
+            raise UsageError(
+                f"{path}: its images must lie in a folder, and {folder!r} is none. Give"
+                f" data set {dataset.name!r} images: FOLDER"
+            )
+        return [folder]
+
+    def partition(
+        self, path: str, relative_path: str, dataset: Dataset
+    ) -> list[base.Partition]:
+        """Splits an uncompressed TSV into ranges of lines."""
+        whole = base.Partition(path=path, relative_path=relative_path)
+        try:
+            size = files.size(path)
+            if compressed.compression(path):
+                parts = [
+                    base.Partition(
+                        path=path, relative_path=relative_path, num_bytes=size
+                    )
+                ]
+            else:
+                ranges = line_ranges(path, relative_path, size, "line", PARTITION_BYTES)
+                parts = list(ranges)
+        except OSError:  # it vanished; read() tells
+            return [whole]
+        return image_folder.with_images(parts, _folder(path, dataset))
+
+    def read(
+        self, partition: base.Partition, dataset: Dataset
+    ) -> Iterator[Document | Unreadable]:
+        """Yields each line's pair, or the verdict on it."""
+        folder = _folder(partition.path, dataset)
+        items = _items(partition, folder)
+        yield from image_folder.read_images(items, folder, partition.path)
+
+    def read_texts(
+        self, partition: base.Partition, dataset: Dataset
+    ) -> Iterator[Document | Unreadable]:
+        """Yields each line's caption, or the verdict on it."""
+        items = _items(partition, _folder(partition.path, dataset))
+        yield from image_folder.without_images(items, partition.path)
+
+
+def _folder(path: str, dataset: Dataset) -> str:
+    return dataset.images or path.rpartition("/")[0] or "."
+
+
+def _items(partition: base.Partition, folder: str) -> Iterator[Pending | Unreadable]:
+    number = partition.first_number
+    try:
+        for number, line in _lines(partition):
+            if line is not None and not line.strip():
+                continue
+            item_id = f"{partition.relative_path}/{number}"
+            try:
+                image, caption = _pair(partition.path, number, line, folder)
+                yield Pending(
+                    document_id=item_id,
+                    number=number,
+                    parts=(NamedImage(image), TextPart(text=caption)),
+                )
+            except QuarantineError as error:
+                yield base.unreadable(partition, item_id, number, error)
+            number += 1
+    except (OSError, compressed.CorruptStreamError) as error:
+        verdict = QuarantineError(
+            Reason.CORRUPT_FILE,
+            f"the file cannot be read from line {number + 1} on: {error!r}",
+        )
+        yield base.unreadable(partition, None, number, verdict)
+
+
+def _lines(partition: base.Partition) -> Iterator[tuple[int, bytes | None]]:
+    with open_range(partition) as pieces:
+        yield from compressed.lines(pieces, partition.first_number, _MAX_LINE_BYTES)
+
+
+def _fields(number: int, line: bytes | None) -> tuple[str, str]:
+    """Returns image and caption as they stand in a line.
+
+    Raises:
+        QuarantineError: TOO_LONG, NOT_UTF8, CORRUPT_RECORD, MISSING_FIELD or EMPTY.
+    """
+    place = f"line {number + 1}"
+    if line is None:
+        raise QuarantineError(
+            Reason.TOO_LONG, f"{place} must not exceed {_MAX_LINE_BYTES >> 10} KiB"
+        )
+    try:
+        text = (line.removeprefix(_BOM) if number == 0 else line).decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(place, error) from error
+    fields = text.removesuffix("\r").split("\t")
+    if len(fields) != 2:
+        raise QuarantineError(
+            Reason.CORRUPT_RECORD,
+            f"{place} must be a caption and a URL with a tab between them, got"
+            f" {len(fields)} fields",
+        )
+    caption, image = fields
+    if caption.startswith(_HTTP) and not image.startswith(_HTTP):
+        image, caption = fields
+    if not image:
+        raise QuarantineError(Reason.MISSING_FIELD, f"{place} must have a URL")
+    if not caption:
+        raise QuarantineError(Reason.EMPTY, f"{place}: a caption must not be empty")
+    return image, caption
+
+
+def _pair(path: str, number: int, line: bytes | None, folder: str) -> tuple[str, str]:
+    """Returns the image's name in its folder, and the caption."""
+    image, caption = _fields(number, line)
+    if image.startswith(_HTTP):
+        name = image_folder.base_name(image)
+        if not name:
+            raise QuarantineError(
+                Reason.MISSING_IMAGE,
+                f"line {number + 1}: a URL must end in the image's name, got {image!r}",
+            )
+        if _hash(name) in _shared_names(path, version(path)):
+            raise QuarantineError(
+                Reason.MISSING_IMAGE,
+                f"line {number + 1}: the images of two URLs cannot both be {name!r}, as"
+                f" {image!r} and another line would have it",
+            )
+    else:
+        name = image.removeprefix(_FILE).removeprefix(folder.rstrip("/") + "/")
+    return image_folder.check_name(name), caption
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+@functools.lru_cache(maxsize=4)
+def _shared_names(path: str, version: tuple[int, str]) -> frozenset[int]:
+    """Returns the hashes of base names that different URLs of a file have.
+
+    Reads the whole file, once a process while it stays the same; holds 16 bytes a line.
+    """
+    names, urls = array.array("Q"), array.array("Q")
+    try:
+        for number, line in _lines(base.Partition(path=path, relative_path="")):
+            try:
+                image, _ = _fields(number, line)
+            except QuarantineError:  # told when the line is read
+                continue
+            if image.startswith(_HTTP):
+                names.append(_hash(image_folder.base_name(image)))
+                urls.append(_hash(image))
+    except compressed.CorruptStreamError:  # likewise
+        pass
+    pairs = np.unique(np.array([names, urls], np.uint64).T, axis=0)
+    found, counts = np.unique(pairs[:, 0], return_counts=True)
+    return frozenset(found[counts > 1].tolist())
