@@ -139,7 +139,7 @@ def draw(cells: Sequence[dict[str, Any]], task: str, stem: str) -> None:
         axes.set_xlabel("demonstrations")
         axes.set_ylabel("normalised score")
         axes.set_title(task)
-        axes.legend()
+        axes.legend(fontsize="small")
         for kind in _FIGURE_FORMATS:
             drawn = io.BytesIO()
             metadata = {"Date": None} if kind == "svg" else None

@@ -11,7 +11,7 @@ import rich.console
 import rich.progress
 
 from gato.model.evaluation.rollouts import evaluation_seeds
-from gato.model.evaluation.suite import Contest, load_suite
+from gato.model.evaluation.suite import Contest, Training, load_suite
 from gato.model.finetuning.demonstrations import Demonstrations, read_demonstrations
 from gato.model.finetuning.options import (
     SCRATCH,
@@ -49,13 +49,18 @@ def _prepare(
         )
     if not scratch:
         return dataclasses.replace(trained, model=model)
-    return dataclasses.replace(
-        trained, model=model, params=jax.jit(model.initial)(), step=0, datasets={}
+    params = jax.jit(model.initial)()
+    return dataclasses.replace(trained, model=model, params=params, step=0)
+
+
+def _only_contest(suite: str, trained: Trained, *, scratch: bool = False) -> Contest:
+    training = Training(
+        vocabulary=trained.vocabulary,
+        sequence_length=trained.model.sequence_length,
+        # New weights have seen nothing.
+        datasets={} if scratch else trained.datasets,
     )
-
-
-def _only_contest(suite: str, trained: Trained) -> Contest:
-    contests = load_suite(suite, trained)
+    contests = load_suite(suite, training)
     if len(contests) != 1:
         names = ", ".join(contest.entry.name for contest in contests)
         raise UsageError(
@@ -137,7 +142,7 @@ class Study:
         scratch = name == SCRATCH
         folder = self._folders[name] or next(iter(self._folders.values()))
         trained = _prepare(load_weights(folder), self._arguments, scratch=scratch)
-        contest = _only_contest(self._arguments.suite, trained)
+        contest = _only_contest(self._arguments.suite, trained, scratch=scratch)
         if not contest.held_out:
             self.console.print(
                 f"{name}: its training data holds {self.task}, so it has seen more"

@@ -1,5 +1,6 @@
 """Few-shot fine-tuning: which episodes are learned from, what is played and kept."""
 
+import itertools
 import json
 import pathlib
 
@@ -14,6 +15,7 @@ from gato.model.control import ControlDataset
 from gato.model.data import Batches
 from gato.model.finetuning import tuner
 from gato.model.finetuning.demonstrations import read_demonstrations
+from gato.model.policy import Policy
 from gato.model.shards import find_datasets
 from gato.model.store import RowStore
 from gato.schemas.errors import UsageError
@@ -232,9 +234,21 @@ def test_the_protocol_end_to_end(run_folder, suite, tmp_path, capsys, monkeypatc
         begun.append(1)
         yield from run(self, *given)
 
+    played = []
+    take_weights = Policy.take_weights
+
+    def noted(self, params):
+        played.append(np.asarray(params["embed"]["table_VD"]).copy())
+        take_weights(self, params)
+
     monkeypatch.setattr(tuner.Tuner, "run", counted)
+    monkeypatch.setattr(Policy, "take_weights", noted)
     assert finetune.main(command) == 0
     assert len(begun) == 2
+    # Both cells begin with the same weights, and play with those of each moment.
+    assert len(played) == 6
+    np.testing.assert_array_equal(played[0], played[3])
+    assert all((one != other).any() for one, other in itertools.pairwise(played))
     for name, content in before.items():
         assert (output / "cells" / name).read_bytes() == content
     told = json.loads((output / "results.json").read_text())

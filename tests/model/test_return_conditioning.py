@@ -50,7 +50,7 @@ def dataset(**changes):
 def test_the_return_is_one_observation_among_the_others():
     one = episode(Zeal=np.zeros((3, 2)), ant=np.zeros((3, 2)))
     seen = observe_return(one)
-    assert seen.observations[RETURN_KEY].tolist() == [0.6, 0.6, 0.6]
+    assert list(seen.observations[RETURN_KEY]) == [0.6, 0.6, 0.6]
     assert RETURN_KEY not in one.observations
     for include in (["*"], ["Zeal", "ant"]):
         chosen = dataset(observations={"include": include})
