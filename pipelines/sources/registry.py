@@ -6,6 +6,7 @@ from gato.pipelines.sources.coco import CocoSource
 from gato.pipelines.sources.d4rl import D4rlSource
 from gato.pipelines.sources.minari import MinariSource
 from gato.pipelines.sources.rlds import RldsSource
+from gato.pipelines.sources.robomimic import RobomimicSource
 from gato.pipelines.sources.text import TextSource
 from gato.pipelines.sources.vqa import VqaSource
 from gato.pipelines.sources.webdataset import WebdatasetSource
@@ -17,6 +18,7 @@ _SOURCES: dict[str, Source] = {
     "d4rl": D4rlSource(),
     "minari": MinariSource(),
     "rlds": RldsSource(),
+    "robomimic": RobomimicSource(),
     "text": TextSource(),
     "vqa": VqaSource(),
     "webdataset": WebdatasetSource(),
