@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 
-_STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
+# Its names are those of compiled modules, which type checkers do not see.
+_mujoco: Any = mujoco
+_STATE = _mujoco.mjtState.mjSTATE_FULLPHYSICS
 _WALKER_STEP, _CHEETAH_STEP = 0.025, 0.01  # of control, in seconds
 _STAND_HEIGHT = 1.2
 _TORSO_HEIGHT = 1.3  # of walker where its first joint is at 0
@@ -29,12 +31,14 @@ _SIZES = (0.25, 0.5, 1.0)
 
 
 def _run(qpos: Values, speed: Values) -> Values:
-    return tolerance(
-        speed,
-        bounds=(_CHEETAH_SPEED, np.inf),
-        margin=_CHEETAH_SPEED,
-        value_at_margin=0,
-        sigmoid="linear",
+    return np.asarray(
+        tolerance(
+            speed,
+            bounds=(_CHEETAH_SPEED, np.inf),
+            margin=_CHEETAH_SPEED,
+            value_at_margin=0,
+            sigmoid="linear",
+        )
     )
 
 
@@ -130,7 +134,7 @@ class Planner:
         self._generator = generator
         self._model = copy.copy(physics.model.ptr)
         self._model.opt.timestep = problem.physics_step
-        self._data = mujoco.MjData(self._model)
+        self._data = _mujoco.MjData(self._model)
         self._repeats = round(problem.control_step / problem.physics_step)
         self._plan = np.zeros((problem.horizon, self._model.nu))
         # [horizon, knots]: each action lies between the knots beside it.
@@ -155,15 +159,16 @@ class Planner:
 
     def _scores(self, physics: Any, plans: Values) -> Values:
         """Returns the sum of rewards of each plan."""
-        state = np.empty(mujoco.mj_stateSize(self._model, _STATE))
-        mujoco.mj_getState(physics.model.ptr, physics.data.ptr, state, _STATE)
-        states, sensors = rollout.rollout(
+        state = np.empty(_mujoco.mj_stateSize(self._model, _STATE))
+        _mujoco.mj_getState(physics.model.ptr, physics.data.ptr, state, _STATE)
+        played: Any = rollout.rollout(
             self._model,
             self._data,
             np.tile(state, (len(plans), 1)),
             plans.repeat(self._repeats, axis=1),
             initial_warmstart=np.tile(physics.data.qacc_warmstart, (len(plans), 1)),
         )
+        states, sensors = played
         after = slice(self._repeats - 1, None, self._repeats)
         # A state is the time, then positions; the only sensor is the torso's velocity.
         qpos = states[:, after, 1 : 1 + self._model.nq]

@@ -114,7 +114,9 @@ class SuiteTask(gymnasium.Env[Any, NDArray[np.float32]]):
             seen = self._suite.observation_spec()
             self.observation_space = gymnasium.spaces.Dict(
                 {
-                    key: gymnasium.spaces.Box(-np.inf, np.inf, one.shape or (1,), float)
+                    key: gymnasium.spaces.Box(
+                        -np.inf, np.inf, one.shape or (1,), np.float64
+                    )
                     for key, one in seen.items()
                 }
             )

@@ -2,12 +2,30 @@
 
 import heapq
 import itertools
+from typing import NamedTuple
 
 from gato.pipelines.recorders.sokoban_world import Room
 
 # Of the distance still to go; 1 finds the fewest pushes, more finds some much sooner.
 _WEIGHT = 3
 _MAX_ROOMS = 50_000
+
+
+class _Node(NamedTuple):
+    """A room after a push, the actions since the last one, and where it was before."""
+
+    room: Room
+    actions: list[int]
+    before: "_Node | None"
+
+    def plan(self) -> list[int]:
+        """Returns the actions that led here."""
+        parts: list[list[int]] = []
+        node: _Node | None = self
+        while node is not None:
+            parts.append(node.actions)
+            node = node.before
+        return list(itertools.chain.from_iterable(reversed(parts)))
 
 
 def _distances(room: Room) -> dict[int, int]:
@@ -46,14 +64,13 @@ def solve(room: Room) -> list[int] | None:
     if not room.boxes <= distances.keys():
         return None
     number = itertools.count()  # Of equals, the earlier; rooms are not compared.
-    start: tuple[Room, tuple[int, ...], tuple | None] = (room, (), None)
-    queue = [(0, next(number), 0, start)]
-    seen = set()
+    queue = [(0, next(number), 0, _Node(room, [], None))]
+    seen: set[tuple[frozenset[int], int]] = set()
     while queue and len(seen) < _MAX_ROOMS:
         _, _, pushes, node = heapq.heappop(queue)
-        now = node[0]
+        now = node.room
         if now.solved:
-            return _actions(node)
+            return node.plan()
         reach = now.reach()
         # Where the player walked to since the last push makes no difference.
         key = (now.boxes, min(reach))
@@ -71,16 +88,8 @@ def solve(room: Room) -> list[int] | None:
                     continue
                 after = now._replace(boxes=now.boxes - {box} | {beyond}, player=box)
                 left = sum(distances[one] for one in after.boxes)
-                walked = (*_walk(now, reach, box - move), action)
-                entry = (after, walked, node)
+                actions = [*_walk(now, reach, box - move), action]
+                entry = _Node(after, actions, node)
                 cost = pushes + 1 + _WEIGHT * left
                 heapq.heappush(queue, (cost, next(number), pushes + 1, entry))
     return None
-
-
-def _actions(node: tuple | None) -> list[int]:
-    parts = []
-    while node is not None:
-        parts.append(node[1])
-        node = node[2]
-    return [action for part in reversed(parts) for action in part]

@@ -211,7 +211,7 @@ def picture(room: Room) -> NDArray[np.uint8]:
     return _TILES[grid(room)].swapaxes(1, 2).reshape(side, side, 3)
 
 
-class Sokoban(gymnasium.Env[NDArray[Any], int]):
+class Sokoban(gymnasium.Env[NDArray[Any], Any]):
     """Rooms of one size; each reset makes another.
 
     Args:

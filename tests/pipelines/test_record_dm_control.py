@@ -82,7 +82,11 @@ def test_stored_actions_replay_to_the_stored_episode(
 
 
 def test_an_episode_does_not_depend_on_those_before() -> None:
-    for task, policy in (("reacher-easy", "noisy"), ("walker-walk", "expert")):
+    played: tuple[tuple[str, domain.Policy], ...] = (
+        ("reacher-easy", "noisy"),
+        ("walker-walk", "expert"),
+    )
+    for task, policy in played:
         control = DMControl(max_steps=10)
         recipe = domain.Recipe(task=task, policy=policy, episodes=1, noise=(0.3,))
         environment = control.make_environment(task)
@@ -154,7 +158,7 @@ def test_a_task_without_an_expert_is_played_at_random(
         assert isinstance(episode, Episode), episode
         assert episode.task == "dm_control/manipulator-bring_ball"
         assert episode.success is None, "nobody said whether it was achieved"
-        assert episode.observations["arm_pos"].shape == (STEPS, 8, 2)
+        assert np.shape(episode.observations["arm_pos"]) == (STEPS, 8, 2)
         assert len(episode.rewards) == STEPS
     assert record.main(arguments) == 0, "it is there, and known"
 
