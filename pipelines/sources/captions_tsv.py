@@ -20,7 +20,7 @@ import numpy as np
 from gato.pipelines.sources import base, compressed, image_folder
 from gato.pipelines.sources.annotation_json import not_utf8, version
 from gato.pipelines.sources.image_folder import NamedImage, Pending
-from gato.pipelines.sources.line_ranges import line_ranges, open_range
+from gato.pipelines.sources.line_ranges import items_of_lines, line_ranges, open_range
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, TextPart, Unreadable
@@ -110,28 +110,15 @@ def _folder(path: str, dataset: Dataset) -> str:
 
 
 def _items(partition: base.Partition, folder: str) -> Iterator[Pending | Unreadable]:
-    number = partition.first_number
-    try:
-        for number, line in _lines(partition):
-            if line is not None and not line.strip():
-                continue
-            item_id = f"{partition.relative_path}/{number}"
-            try:
-                image, caption = _pair(partition.path, number, line, folder)
-                yield Pending(
-                    document_id=item_id,
-                    number=number,
-                    parts=(NamedImage(image), TextPart(text=caption)),
-                )
-            except QuarantineError as error:
-                yield base.unreadable(partition, item_id, number, error)
-            number += 1
-    except (OSError, compressed.CorruptStreamError) as error:
-        verdict = QuarantineError(
-            Reason.CORRUPT_FILE,
-            f"the file cannot be read from line {number + 1} on: {error!r}",
+    def item(number: int, line: bytes | None, item_id: str) -> Pending:
+        image, caption = _pair(partition.path, number, line, folder)
+        return Pending(
+            document_id=item_id,
+            number=number,
+            parts=(NamedImage(image), TextPart(text=caption)),
         )
-        yield base.unreadable(partition, None, number, verdict)
+
+    yield from items_of_lines(partition, _lines(partition), item)
 
 
 def _lines(partition: base.Partition) -> Iterator[tuple[int, bytes | None]]:

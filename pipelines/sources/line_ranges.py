@@ -1,11 +1,15 @@
 """Ranges of bytes of text files that begin where a line or a paragraph does."""
 
 import contextlib
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from typing import IO, Literal
 
 from gato.pipelines.sources import base, compressed
+from gato.pipelines.sources.image_folder import Pending
 from gato.schemas import files
+from gato.schemas.episode import Unreadable
+from gato.schemas.errors import QuarantineError, Reason
 
 _BLOCK_BYTES = 1 << 20
 
@@ -91,6 +95,37 @@ def open_range(partition: base.Partition) -> Iterator[Iterator[bytes]]:
         if partition.stop is not None:
             pieces = _until(pieces, partition.stop - partition.start)
         yield pieces
+
+
+def items_of_lines(
+    partition: base.Partition,
+    lines: Iterator[tuple[int, bytes | None]],
+    item: Callable[[int, bytes | None, str], Pending],
+) -> Iterator[Pending | Unreadable]:
+    """Yields an item for each line that is not blank, or the verdict on it.
+
+    Args:
+        partition: Where the lines stand.
+        lines: As `compressed.lines` yields them; what that raises ends them.
+        item: Makes an item of a line's number and bytes and the item's id, or raises a
+            QuarantineError.
+    """
+    number = partition.first_number
+    try:
+        for number, line in lines:
+            if line is None or line.strip():
+                item_id = f"{partition.relative_path}/{number}"
+                try:
+                    yield item(number, line, item_id)
+                except QuarantineError as error:
+                    yield base.unreadable(partition, item_id, number, error)
+            number += 1
+    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+        verdict = QuarantineError(
+            Reason.CORRUPT_FILE,
+            f"the file cannot be read from line {number + 1} on: {error!r}",
+        )
+        yield base.unreadable(partition, None, number, verdict)
 
 
 def _until(pieces: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:

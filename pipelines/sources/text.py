@@ -20,7 +20,8 @@ import msgspec
 
 from gato.pipelines.sources import base, compressed
 from gato.pipelines.sources.line_ranges import line_ranges, open_range
-from gato.pipelines.sources.text_parquet import partition_parquet, read_parquet
+from gato.pipelines.sources.parquet_rows import partition_parquet
+from gato.pipelines.sources.text_parquet import read_parquet
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, TextPart, Unreadable
