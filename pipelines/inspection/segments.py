@@ -11,7 +11,6 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from gato.pipelines.inspection.pictures import draw_image
 from gato.pipelines.inspection.slots import LOOKS, PROMPT_COLOR
 from gato.schemas.record import KIND_MASK, Kind, Row
 from gato.tokenizers.decode import (
@@ -21,6 +20,7 @@ from gato.tokenizers.decode import (
     DecodedTimestep,
     Value,
 )
+from gato.tokenizers.pictures import draw_image
 
 # Timesteps shown from the front and from the end of a prompt or a body.
 _FIRST, _LAST = 2, 1

@@ -12,9 +12,10 @@ import pytest
 from rich.console import Console
 
 from gato.pipelines import inspect
-from gato.pipelines.inspection import load, pictures, segments, slots
+from gato.pipelines.inspection import load, segments, slots
 from gato.schemas.record import encode_row
 from gato.schemas.tfrecord import frame
+from gato.tokenizers import pictures
 
 MODEL = pathlib.Path(__file__).parents[1] / "testdata/vocabulary/text32k.model"
 
