@@ -137,6 +137,7 @@ class Dataset(_Model):
         "coco",
         "d4rl",
         "minari",
+        "obelics",
         "rlds",
         "robomimic",
         "text",
@@ -209,12 +210,15 @@ class Dataset(_Model):
         return self
 
 
-_DOCUMENT_FORMATS = frozenset({"captions_tsv", "coco", "text", "vqa", "webdataset"})
+_DOCUMENT_FORMATS = frozenset(
+    {"captions_tsv", "coco", "obelics", "text", "vqa", "webdataset"}
+)
 _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "captions_tsv": frozenset({"images"}),
     "coco": frozenset({"images"}),
     "d4rl": frozenset(),
     "minari": frozenset(),
+    "obelics": frozenset({"images"}),
     "rlds": frozenset({"split"}),
     "robomimic": frozenset({"split"}),
     "text": frozenset({"text_key", "document"}),

@@ -2,6 +2,7 @@
 
 import contextlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Literal
 
@@ -12,6 +13,7 @@ from gato.schemas.episode import Unreadable
 from gato.schemas.errors import QuarantineError, Reason
 
 _BLOCK_BYTES = 1 << 20
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 
 
 def line_ranges(
@@ -120,7 +122,7 @@ def items_of_lines(
                 except QuarantineError as error:
                     yield base.unreadable(partition, item_id, number, error)
             number += 1
-    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+    except (OSError, EOFError, ValueError, *_ZIP_ERRORS) as error:
         verdict = QuarantineError(
             Reason.CORRUPT_FILE,
             f"the file cannot be read from line {number + 1} on: {error!r}",

@@ -5,6 +5,7 @@ from gato.pipelines.sources.captions_tsv import CaptionsTsvSource
 from gato.pipelines.sources.coco import CocoSource
 from gato.pipelines.sources.d4rl import D4rlSource
 from gato.pipelines.sources.minari import MinariSource
+from gato.pipelines.sources.obelics import ObelicsSource
 from gato.pipelines.sources.rlds import RldsSource
 from gato.pipelines.sources.robomimic import RobomimicSource
 from gato.pipelines.sources.text import TextSource
@@ -17,6 +18,7 @@ _SOURCES: dict[str, Source] = {
     "coco": CocoSource(),
     "d4rl": D4rlSource(),
     "minari": MinariSource(),
+    "obelics": ObelicsSource(),
     "rlds": RldsSource(),
     "robomimic": RobomimicSource(),
     "text": TextSource(),

@@ -1,0 +1,148 @@
+"""OBELICS: Parquet rows of `images` and `texts`, interleaved pages.
+
+Both are lists of one length, of which at each place one is null and the other a string
+(huggingface/OBELICS, build_obelics/13_final_processing.py). An image is a URL in the
+published set: it is read from the folder `images` beside the file, or where the option
+`images` says, under the URL's base name; any other string is a name there. A document's
+id ends in its row's number. `pages.py` says what a page becomes.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from gato.pipelines.sources import base, image_folder
+from gato.pipelines.sources.annotation_json import not_utf8
+from gato.pipelines.sources.image_folder import NamedImage, Pending
+from gato.pipelines.sources.pages import page
+from gato.pipelines.sources.parquet_rows import as_bytes, partition_parquet, read_rows
+from gato.schemas import files
+from gato.schemas.config import Dataset
+from gato.schemas.episode import Document, Unreadable
+from gato.schemas.errors import QuarantineError, Reason, UsageError
+
+# Of Parquet a partition: about 1,000 pages, whose images are read too.
+PARTITION_BYTES = 4 << 20
+
+# As OBELICS joins paragraphs between two images.
+_BETWEEN_TEXTS = "\n\n"
+
+
+class ObelicsSource:
+    """Interleaved pages of Parquet rows; partitions are ranges of row groups."""
+
+    items: Literal["episodes", "documents"] = "documents"
+    order: Literal["number", "file"] = "file"
+
+    def files(self, path: str) -> list[str]:
+        """Returns the Parquet file.
+
+        Raises:
+            UsageError: If it is a folder or has another suffix.
+        """
+        if files.is_folder(path) or not path.endswith(".parquet"):
+            raise UsageError(
+                f"{path}: a path of format obelics is a .parquet, such as"
+                " data/train-00000-of-01439.parquet"
+            )
+        return [path]
+
+    def beside(self, path: str, dataset: Dataset) -> list[str]:
+        """Returns the folder of the images.
+
+        Raises:
+            UsageError: If it is not there.
+        """
+        return [image_folder.check_image_folder(path, dataset)]
+
+    def partition(
+        self, path: str, relative_path: str, dataset: Dataset
+    ) -> list[base.Partition]:
+        """Splits the file into ranges of row groups."""
+        try:
+            parts = partition_parquet(path, relative_path, PARTITION_BYTES)
+        except Exception:  # whatever pyarrow raises of a damaged file; read() tells
+            return [base.Partition(path=path, relative_path=relative_path)]
+        return image_folder.with_images(parts, image_folder.image_folder(path, dataset))
+
+    def read(
+        self, partition: base.Partition, dataset: Dataset
+    ) -> Iterator[Document | Unreadable]:
+        """Yields each row's page, or the verdict on it."""
+        folder = image_folder.image_folder(partition.path, dataset)
+        items = _items(partition)
+        yield from image_folder.read_images(items, folder, partition.path)
+
+    def read_texts(
+        self, partition: base.Partition, dataset: Dataset
+    ) -> Iterator[Document | Unreadable]:
+        """Yields each row's texts, or the verdict on them."""
+        yield from image_folder.without_images(_items(partition), partition.path)
+
+
+def _items(partition: base.Partition) -> Iterator[Pending | Unreadable]:
+    number = partition.first_number
+    try:
+        for number, row in read_rows(partition, ("images", "texts"), (), _unpack):
+            item_id = f"{partition.relative_path}/{number}"
+            try:
+                if isinstance(row, QuarantineError):
+                    raise row
+                parts = _parts(*row, f"row {number}")
+                yield page(item_id, number, parts, _BETWEEN_TEXTS)
+            except QuarantineError as error:
+                yield base.unreadable(partition, item_id, number, error)
+            number += 1
+    except Exception as error:  # whatever damaged bytes raise in pyarrow
+        verdict = QuarantineError(
+            Reason.CORRUPT_FILE,
+            f"the file cannot be read from row {number} on: {error!r}",
+        )
+        yield base.unreadable(partition, None, number, verdict)
+
+
+def _unpack(batch: pa.RecordBatch) -> list[tuple[Any, Any]]:
+    images, texts = (
+        as_bytes(batch.column(name)).to_pylist() for name in ("images", "texts")
+    )
+    return list(zip(images, texts, strict=True))
+
+
+def _parts(images: Any, texts: Any, place: str) -> list[str | NamedImage]:
+    if not isinstance(images, list) or not isinstance(texts, list):
+        raise QuarantineError(
+            Reason.WRONG_DTYPE,
+            f"{place}: images and texts must be lists, got {type(images).__name__} and"
+            f" {type(texts).__name__}",
+        )
+    if len(images) != len(texts):
+        raise QuarantineError(
+            Reason.WRONG_SHAPE,
+            f"{place}: images and texts must have one length, got {len(images)} and"
+            f" {len(texts)}",
+        )
+    parts: list[str | NamedImage] = []
+    for index, (image, text) in enumerate(zip(images, texts, strict=True)):
+        if (image is None) == (text is None):
+            raise QuarantineError(
+                Reason.CORRUPT_RECORD,
+                f"{place}: just one of images[{index}] and texts[{index}] must be null",
+            )
+        if image is None:
+            parts.append(_text(text, f"texts[{index}] of {place}"))
+        else:
+            name = image_folder.base_name(_text(image, f"images[{index}] of {place}"))
+            parts.append(NamedImage(image_folder.check_name(name)))
+    return parts
+
+
+def _text(value: Any, place: str) -> str:
+    if not isinstance(value, bytes):
+        raise QuarantineError(
+            Reason.WRONG_DTYPE, f"{place} must be a string, got {type(value).__name__}"
+        )
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(place, error) from error
