@@ -137,6 +137,7 @@ class Dataset(_Model):
         "coco",
         "d4rl",
         "minari",
+        "mmc4",
         "obelics",
         "rlds",
         "robomimic",
@@ -211,13 +212,14 @@ class Dataset(_Model):
 
 
 _DOCUMENT_FORMATS = frozenset(
-    {"captions_tsv", "coco", "obelics", "text", "vqa", "webdataset"}
+    {"captions_tsv", "coco", "mmc4", "obelics", "text", "vqa", "webdataset"}
 )
 _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "captions_tsv": frozenset({"images"}),
     "coco": frozenset({"images"}),
     "d4rl": frozenset(),
     "minari": frozenset(),
+    "mmc4": frozenset({"images"}),
     "obelics": frozenset({"images"}),
     "rlds": frozenset({"split"}),
     "robomimic": frozenset({"split"}),

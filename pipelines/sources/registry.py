@@ -5,6 +5,7 @@ from gato.pipelines.sources.captions_tsv import CaptionsTsvSource
 from gato.pipelines.sources.coco import CocoSource
 from gato.pipelines.sources.d4rl import D4rlSource
 from gato.pipelines.sources.minari import MinariSource
+from gato.pipelines.sources.mmc4 import Mmc4Source
 from gato.pipelines.sources.obelics import ObelicsSource
 from gato.pipelines.sources.rlds import RldsSource
 from gato.pipelines.sources.robomimic import RobomimicSource
@@ -18,6 +19,7 @@ _SOURCES: dict[str, Source] = {
     "coco": CocoSource(),
     "d4rl": D4rlSource(),
     "minari": MinariSource(),
+    "mmc4": Mmc4Source(),
     "obelics": ObelicsSource(),
     "rlds": RldsSource(),
     "robomimic": RobomimicSource(),
