@@ -1,13 +1,14 @@
 """The build config: YAML, every default here, unknown keys refused (design.md 3)."""
 
 import difflib
+import functools
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 
-from gato.schemas import files
+from gato.schemas import files, includes
 from gato.schemas.errors import UsageError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -132,19 +133,7 @@ class Dataset(_Model):
     """
 
     name: str
-    format: Literal[
-        "captions_tsv",
-        "coco",
-        "d4rl",
-        "minari",
-        "mmc4",
-        "obelics",
-        "rlds",
-        "robomimic",
-        "text",
-        "vqa",
-        "webdataset",
-    ]
+    format: str
     paths: tuple[str, ...] = pydantic.Field(min_length=1)
     weight: float = pydantic.Field(default=1.0, gt=0, allow_inf_nan=False)
     filter: Filter = Filter()
@@ -182,6 +171,17 @@ class Dataset(_Model):
                 f" and '-', beginning with a letter or digit, got {name!r}"
             )
         return name
+
+    @pydantic.field_validator("format")
+    @classmethod
+    def _check_format(cls, format: str) -> str:
+        if format not in _FORMAT_OPTIONS:
+            near = difflib.get_close_matches(format, _FORMAT_OPTIONS, n=1, cutoff=0.0)
+            raise ValueError(
+                f"a format is one of {', '.join(_FORMAT_OPTIONS)}; did you mean"
+                f" {near[0]!r}?"
+            )
+        return format
 
     @pydantic.field_validator("split")
     @classmethod
@@ -260,6 +260,8 @@ class BuildConfig(_Model):
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Returns the keys allowed where an unknown one was found."""
+    if len(location) == 1:
+        return [*BuildConfig.model_fields, "include"]
     model: Any = BuildConfig
     for step in location[:-1]:
         if isinstance(step, int):
@@ -271,7 +273,20 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def _message(path: str, error: pydantic.ValidationError) -> str:
+def _place(
+    path: str, location: tuple[int | str, ...], entries: list[includes.Entry]
+) -> str:
+    """Returns file and key of a location in the config with what it includes."""
+    match location:
+        case ("datasets", int(index), *rest) if index < len(entries):
+            entry = entries[index]
+            return f"{entry.file}: {'.'.join(map(str, (entry.place, *rest)))}"
+    return f"{path}: {'.'.join(map(str, location)) or 'the config'}"
+
+
+def _message(
+    path: str, error: pydantic.ValidationError, entries: list[includes.Entry]
+) -> str:
     problems = error.errors()
     unknown = {p["loc"]: _nearest(p["loc"]) for p in problems if _is_unknown(p)}
     # A misspelt key is missing too, and what holds it fails with it: told once.
@@ -279,20 +294,20 @@ def _message(path: str, error: pydantic.ValidationError) -> str:
     lines = []
     for problem in problems:
         loc = problem["loc"]
-        place = ".".join(map(str, loc)) or "the config"
+        place = _place(path, loc, entries)
         if _is_unknown(problem):
             lines.append(
-                f"{path}: {place}: unknown key {str(loc[-1])!r}; did you mean"
+                f"{place}: unknown key {str(loc[-1])!r}; did you mean"
                 f" {unknown[loc]!r}? Known keys here: {', '.join(_known_keys(loc))}"
             )
         elif problem["type"] == "missing":
             if loc not in meant:
-                lines.append(f"{path}: {place}: this key is required")
+                lines.append(f"{place}: this key is required")
         elif not any(
             p["loc"][: len(loc)] == loc and p is not problem for p in problems
         ):
             text = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {place}: {text} (got {problem['input']!r:.200})")
+            lines.append(f"{place}: {text} (got {problem['input']!r:.200})")
     return "\n".join(lines)
 
 
@@ -305,49 +320,48 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     return difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)[0]
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would drop one in silence."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def parse_config(text: str | bytes, path: str) -> BuildConfig:
-    """Validates a YAML build config; paths stay as written.
+    """Validates a YAML build config with what it includes.
+
+    Its own paths stay as written; those of included files are rewritten to start from
+    the config's folder.
 
     Raises:
         UsageError: With every problem, its place, and the nearest known key.
     """
-    try:
-        content = yaml.load(text, _UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML: {error}") from error
+    content = includes.parse_yaml(text, path)
     if not isinstance(content, dict):
         raise UsageError(
             f"{path}: a build config is a mapping with text_tokenizer and datasets, got"
             f" {type(content).__name__}. See configs/demo.yaml."
         )
+    entries = includes.gather(content, path)
+    if "include" in content:
+        own = content.get("datasets", [])
+        every = [entry.content for entry in entries]
+        content = {key: content[key] for key in content if key != "include"}
+        content["datasets"] = every if isinstance(own, list) else own
     try:
-        return BuildConfig.model_validate(content)
+        config = BuildConfig.model_validate(content)
     except pydantic.ValidationError as error:
-        raise UsageError(_message(path, error)) from error
+        raise UsageError(_message(path, error, entries)) from error
+    datasets = tuple(
+        _with_paths(dataset, functools.partial(includes.relocate, entry.folder))
+        if entry.file != path
+        else dataset
+        for dataset, entry in zip(config.datasets, entries, strict=True)
+    )
+    return config.model_copy(update={"datasets": datasets})
 
 
-def _resolved(dataset: Dataset, folder: str) -> Dataset:
+def _with_paths(dataset: Dataset, change: Callable[[str], str]) -> Dataset:
+    """Returns the data set with each of its paths changed."""
     paths: dict[str, Any] = {
-        option: files.join(folder, value)
+        option: change(value)
         for option in ("images", "annotations")
         if (value := getattr(dataset, option)) is not None
     }
-    paths["paths"] = tuple(files.join(folder, path) for path in dataset.paths)
+    paths["paths"] = tuple(map(change, dataset.paths))
     return dataset.model_copy(update=paths)
 
 
@@ -355,7 +369,7 @@ def load_config(path: str) -> BuildConfig:
     """Reads a build config and resolves its paths against the config's own folder.
 
     Raises:
-        UsageError: If it is not there or not valid.
+        UsageError: If it, or what it includes, is not there or not valid.
     """
     try:
         text = files.read_bytes(path)
@@ -365,6 +379,7 @@ def load_config(path: str) -> BuildConfig:
         ) from error
     config = parse_config(text, path)
     folder = path.rsplit("/", 1)[0] if "/" in path else ""
-    datasets = tuple(_resolved(dataset, folder) for dataset in config.datasets)
+    resolve = functools.partial(files.join, folder)
+    datasets = tuple(_with_paths(dataset, resolve) for dataset in config.datasets)
     tokenizer = files.join(folder, config.text_tokenizer)
     return config.model_copy(update={"text_tokenizer": tokenizer, "datasets": datasets})
