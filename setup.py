@@ -33,10 +33,15 @@ _TRAIN = [
     "flax>=0.12",
     "grain>=0.2.14",
     "jax>=0.10",
+    "matplotlib>=3.9",
     "optax>=0.2.5",
     "orbax-checkpoint>=0.11.20",
     "tensorboardX>=2.6",
 ]
+# Linux on x86-64 only, 684 MB: the compiler of gato-compile; the pin of jax 0.10.
+_COMPILE = [*_TRAIN, "libtpu==0.0.42.*"]
+# MP4: LeRobot's cameras, and videos of an agent.
+_VIDEO = ["av>=14"]
 _RLDS = ["tensorflow-cpu>=2.21", "tensorflow-datasets>=4.9.8"]
 # Pins: newer mujoco and dm-control resolve together and then fail at first use.
 _ENVS = [
@@ -80,8 +85,11 @@ setuptools.setup(
         "train": _TRAIN,
         "rlds": _RLDS,
         "envs": _ENVS,
+        "video": _VIDEO,
+        "compile": _COMPILE,
         "dev": _DEV,
-        "all": [*_TRAIN, *_RLDS, *_ENVS, *_DEV],
+        # Without the compiler, which few need and nobody wants to download unasked.
+        "all": [*_TRAIN, *_RLDS, *_ENVS, *_VIDEO, *_DEV],
     },
     packages=[
         f"gato.{name}"
@@ -94,7 +102,10 @@ setuptools.setup(
     entry_points={
         "console_scripts": [
             "gato-build=gato.pipelines.build:main",
+            "gato-compile=gato.model.compile:main",
             "gato-evaluate=gato.model.evaluate:main",
+            "gato-export=gato.model.export:main",
+            "gato-finetune=gato.model.finetune:main",
             "gato-inspect=gato.pipelines.inspect:main",
             "gato-plan=gato.pipelines.estimate:main",
             "gato-record=gato.pipelines.record:main",

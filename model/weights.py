@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -22,14 +23,19 @@ class Trained:
         params: Its weights.
         step: Updates done.
         vocabulary: Of the data it was trained on.
-        datasets: Fingerprint of each data set it was trained on, by name.
+        run: What the checkpoint says of its run, as JSON.
     """
 
     model: Model
     params: State
     step: int
     vocabulary: VocabularyInfo
-    datasets: dict[str, str]
+    run: dict[str, Any]
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        """Fingerprint of each data set it was trained on, by name."""
+        return {name: one["fingerprint"] for name, one in self.run["datasets"].items()}
 
 
 def load_weights(folder: str) -> Trained:
@@ -95,5 +101,5 @@ def _read(manager: ocp.CheckpointManager, step: int) -> Trained:
         params=restored["state"]["params"],
         step=step,
         vocabulary=VocabularyInfo(**run["vocabulary"]),
-        datasets={name: one["fingerprint"] for name, one in run["datasets"].items()},
+        run=run,
     )

@@ -19,15 +19,23 @@ TASK = "BabyAI-GoToObj-v0"
 GRID = "toy_environments:Grid-v0"
 
 
-def trained(**changes):
-    """A checkpoint without weights, of the sample build's vocabulary."""
+def trained(datasets=None, **changes):
+    """A checkpoint without weights, of the sample build's vocabulary.
+
+    `datasets` are those it was trained on, each with its fingerprint.
+    """
     manifest = ControlDataset(str(BABYAI)).manifest
     fields = {
         "model": small_model(512, vocabulary_size=manifest.vocabulary.size),
         "params": {},
         "step": 7,
         "vocabulary": manifest.vocabulary,
-        "datasets": {},
+        "run": {
+            "datasets": {
+                name: {"fingerprint": fingerprint}
+                for name, fingerprint in (datasets or {}).items()
+            }
+        },
     }
     return Trained(**(fields | changes))
 

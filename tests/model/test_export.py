@@ -1,0 +1,98 @@
+"""An exported agent: it acts like the run it was taken from, and needs nothing else."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from small_models import small_config, small_model
+from suites import GRID, TASK, write_suite
+
+from gato.model import evaluate, export, play
+from gato.model.checkpoint import Checkpoints
+from gato.model.shards import find_datasets
+from gato.model.weights import load_weights
+
+TESTS = pathlib.Path(__file__).parents[1]
+BUILD = TESTS / "testdata/sample/build"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A run, and the folder that was made of it; the data set is gone since."""
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(BUILD, folder / "build")
+    datasets = find_datasets([str(folder / "build/babyai")])
+    size = datasets[0].manifest.vocabulary.size
+    model = small_model(512, vocabulary_size=size, blocks=1)
+    checkpoints = Checkpoints(str(folder / "run"), small_config(blocks=1), datasets)
+    state = {"params": model.initial(), "optimizer": {"m": np.ones(9)}, "step": 3}
+    checkpoints.save(3, state)
+    checkpoints.close()
+    suite = write_suite(folder / "s.yaml", {}, data=folder / "build/babyai")
+    (folder / "here").mkdir()
+    arguments = ["--checkpoint", str(folder / "run"), "--suite", suite]
+    assert export.main([*arguments, "--output", str(folder / "out")]) == 0
+    (folder / "build").rename(folder / "gone")
+    return folder
+
+
+@pytest.fixture
+def grids(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(TESTS / "support"))
+
+
+def test_weights_are_those_of_the_run_and_nothing_is_beside_them(exported):
+    run, out = (load_weights(str(exported / name)) for name in ("run", "out"))
+    assert out.step == run.step == 3
+    assert out.run == run.run
+    jax.tree.map(np.testing.assert_array_equal, out.params, run.params)
+    names = {
+        p.relative_to(exported / "out").parts[0] for p in (exported / "out").rglob("*")
+    }
+    assert names == {"checkpoints", "data", "suite.yaml"}
+    text = (exported / "out/checkpoints/3/state/_METADATA").read_text()
+    assert "params" in text
+    assert "optimizer" not in text
+
+
+def test_it_is_evaluated_where_the_data_set_is_not(exported, grids, tmp_path):
+    folder, result = exported / "out", tmp_path / "result.json"
+    command = ["--checkpoint", str(folder), "--suite", str(folder / "suite.yaml")]
+    command += ["--episodes", "1", "--batch", "1", "--output", str(result)]
+    assert evaluate.main(command) == 0
+    (task,) = json.loads(result.read_text())["tasks"]
+    assert task["environment"] == GRID
+    assert task["held_out"] is False
+
+
+def test_an_episode_is_shown(exported, grids, capsys):
+    command = ["--checkpoint", str(exported / "out"), "--episodes", "1", "--delay", "0"]
+    assert play.main([*command, "--task", TASK]) == 0
+    shown = capsys.readouterr().out
+    assert "mission: go to the red ball" in shown
+    assert f"{TASK}, step 4 of 4" in shown
+    assert "solved after 4 steps, return" in shown
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--task", "BabyAI-Nowhere-v0"], f"--task is one of {TASK}"),
+        (["--episodes", "0"], "--episodes is at least 1"),
+        (["--delay", "-1"], "--delay is at least 0"),
+    ],
+)
+def test_wrong_usage_is_said(exported, more, said, capsys):
+    assert play.main(["--checkpoint", str(exported / "out"), *more]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten(exported, capsys):
+    suite = str(exported / "s.yaml")
+    arguments = ["--checkpoint", str(exported / "run"), "--suite", suite]
+    assert export.main([*arguments, "--output", str(exported / "here")]) == 2
+    assert "a folder that is not there yet" in capsys.readouterr().err
+    assert not list((exported / "here").iterdir())
