@@ -10,6 +10,7 @@ import jax
 import rich.console
 import rich.progress
 
+from gato.model.config import override
 from gato.model.evaluation.rollouts import evaluation_seeds
 from gato.model.evaluation.suite import Contest, Training, load_suite
 from gato.model.finetuning.demonstrations import Demonstrations, read_demonstrations
@@ -22,6 +23,7 @@ from gato.model.finetuning.options import (
 )
 from gato.model.finetuning.results import cell_path, read_cell, write_json
 from gato.model.finetuning.tuner import Tuner, best_smoothed
+from gato.model.kernels import choose
 from gato.model.step import Model
 from gato.model.weights import Trained, load_weights
 from gato.schemas import files
@@ -33,10 +35,12 @@ def _prepare(
 ) -> Trained:
     """Returns the weights in a model with the config of the fine-tuning."""
     config = tuning_config(trained.model.config, arguments)
+    length = trained.model.sequence_length
+    attention = choose(config.model, length, jax.devices()[0])
     model = Model(
-        config,
+        override(config, "model.attention", attention.kernel),
         vocabulary_size=trained.model.vocabulary_size,
-        sequence_length=trained.model.sequence_length,
+        sequence_length=length,
     )
     shapes = (
         jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(one.initial))
@@ -98,7 +102,7 @@ class Study:
             for folder in self._folders.values()
             if folder
         ]
-        contest = [_only_contest(arguments.suite, one) for one in prepared][0]
+        contest, *_ = [_only_contest(arguments.suite, one) for one in prepared]
         length = prepared[0].model.sequence_length
         if arguments.prompt_tokens is None:
             arguments.prompt_tokens = length
