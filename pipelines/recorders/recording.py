@@ -1,8 +1,8 @@
 """Records tasks as Minari data sets: what is missing, in parallel, with their returns.
 
 A task's expert and random returns are the means of its expert and its random episodes;
-where one of these is not asked for, it is played all the same and not stored. A task
-without an expert has its random return only.
+where one of these is not asked for, up to 200 of its episodes are played all the same,
+and not stored. A task without an expert has its random return only.
 """
 
 import contextlib
@@ -36,6 +36,8 @@ from gato.pipelines.recorders.minari_writer import (
 from gato.schemas.errors import GatoError, UsageError
 
 _WORKPLACE = ".recording"
+# Of a policy that is played for its mean return alone: random episodes are the longest.
+_REFERENCE_EPISODES = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,6 +218,9 @@ def _plan_task(options: Options, task: str, folder: pathlib.Path) -> _Task:
         if not stored and not reference:
             continue
         recipe = options.recipe(task, policy)
+        if not stored:
+            most = min(recipe.episodes, _REFERENCE_EPISODES)
+            recipe = dataclasses.replace(recipe, episodes=most)
         name = options.domain.dataset_id(recipe).replace("/", "_")
         jobs.append(
             _Job(

@@ -233,6 +233,18 @@ def test_the_same_command_redoes_only_what_is_missing(
         assert metadata[0][key] == metadata[1][key]
 
 
+def test_a_policy_that_is_not_stored_is_played_no_longer_than_its_mean_needs(
+    recorded: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "_REFERENCE_EPISODES", 2)
+    assert record.main(_command(tmp_path, "--policies", "expert")) == 0
+    random = "babyai/GoToRedBall/random-v0"
+    first, second, *_ = load(recorded, random).iterate_episodes()
+    mean = (first.rewards.sum() + second.rewards.sum()) / 2
+    expert = "babyai/GoToRedBall/expert-v0"
+    assert load(tmp_path, expert).storage.metadata["ref_min_score"] == mean
+
+
 def _lives(process: psutil.Process) -> bool:
     try:
         # In a container, nobody may collect an orphan that has ended.
