@@ -17,7 +17,8 @@ _Row = TypeVar("_Row")
 
 
 @contextlib.contextmanager
-def _open(path: str) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
+    """Opens a file, local or in a store, of which only what is asked for is read."""
     with contextlib.ExitStack() as stack:
         source: Any = (
             files.local_path(path)
@@ -41,7 +42,7 @@ def partition_parquet(
         Exception: Whatever pyarrow raises of a damaged file.
     """
     most_bytes = most_bytes or base.MAX_PARTITION_BYTES
-    with _open(path) as file:
+    with open_parquet(path) as file:
         groups = [
             file.metadata.row_group(index) for index in range(file.num_row_groups)
         ]
@@ -101,7 +102,7 @@ def read_rows(
     Raises:
         Exception: Whatever pyarrow raises when the file cannot be opened.
     """
-    with _open(partition.path) as file:
+    with open_parquet(partition.path) as file:
         number = partition.first_number
         names = file.schema_arrow.names
         lacking = [name for name in needed if name not in names]

@@ -27,6 +27,7 @@ class Stored:
         success: Numbers of which any above 0 says that the task was achieved.
         action_spaces: What the format says of the actions.
         task: Of this episode, where it says one.
+        agent: Likewise.
     """
 
     observations: Mapping[str, Column]
@@ -35,6 +36,7 @@ class Stored:
     success: NDArray[Any] | None = None
     action_spaces: Mapping[str, Space] = dataclasses.field(default_factory=dict)
     task: str | None = None
+    agent: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,14 +46,16 @@ class EpisodeMaker:
     Attributes:
         partition: What is read.
         task: Of all episodes that do not say their own.
-        agent: Of all episodes.
-        fixed_task: The config's `task`, which an episode's own does not change.
+        agent: Likewise.
+        fixed_task: Whether the config's `task` holds, whatever an episode says.
+        fixed_agent: Likewise.
     """
 
     partition: Partition
     task: str
     agent: str
     fixed_task: bool = False
+    fixed_agent: bool = False
 
     @classmethod
     def of(
@@ -63,6 +67,7 @@ class EpisodeMaker:
             task=dataset.task or task,
             agent=dataset.agent or agent,
             fixed_task=dataset.task is not None,
+            fixed_agent=dataset.agent is not None,
         )
 
     def each(
@@ -105,12 +110,13 @@ class EpisodeMaker:
         if len(rewards) == 0:
             raise no_steps()
         own_task = None if self.fixed_task else stored.task
+        own_agent = None if self.fixed_agent else stored.agent
         return Episode(
             episode_id=f"{self.partition.relative_path}/{number}",
             source=self.partition.path,
             number=number,
             task=own_task or self.task,
-            agent=self.agent,
+            agent=own_agent or self.agent,
             observations=stored.observations,
             actions=stored.actions,
             action_spaces=stored.action_spaces,
