@@ -222,6 +222,7 @@ _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "mmc4": frozenset({"images"}),
     "obelics": frozenset({"images"}),
     "rlds": frozenset({"split"}),
+    "rlu_dm_control": frozenset(),
     "robomimic": frozenset({"split"}),
     "text": frozenset({"text_key", "document"}),
     "vqa": frozenset({"annotations", "images"}),
