@@ -223,6 +223,7 @@ _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "obelics": frozenset({"images"}),
     "rlds": frozenset({"split"}),
     "rlu_dm_control": frozenset(),
+    "rlu_dmlab": frozenset(),
     "robomimic": frozenset({"split"}),
     "text": frozenset({"text_key", "document"}),
     "vqa": frozenset({"annotations", "images"}),

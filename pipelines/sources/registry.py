@@ -9,6 +9,7 @@ from gato.pipelines.sources.mmc4 import Mmc4Source
 from gato.pipelines.sources.obelics import ObelicsSource
 from gato.pipelines.sources.rlds import RldsSource
 from gato.pipelines.sources.rlu_dm_control import RluDmControlSource
+from gato.pipelines.sources.rlu_dmlab import RluDmlabSource
 from gato.pipelines.sources.robomimic import RobomimicSource
 from gato.pipelines.sources.text import TextSource
 from gato.pipelines.sources.vqa import VqaSource
@@ -24,6 +25,7 @@ _SOURCES: dict[str, Source] = {
     "obelics": ObelicsSource(),
     "rlds": RldsSource(),
     "rlu_dm_control": RluDmControlSource(),
+    "rlu_dmlab": RluDmlabSource(),
     "robomimic": RobomimicSource(),
     "text": TextSource(),
     "vqa": VqaSource(),
