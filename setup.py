@@ -98,7 +98,10 @@ setuptools.setup(
         )
     ],
     package_dir={f"gato.{folder}": folder for folder in _FOLDERS},
-    package_data={"": ["py.typed"]},
+    package_data={
+        "": ["py.typed"],
+        "gato.pipelines.inspection": ["*.css", "*.js", "*.html"],
+    },
     entry_points={
         "console_scripts": [
             "gato-build=gato.pipelines.build:main",
