@@ -4,7 +4,8 @@ Adding a format takes one file beside this one and one line in `registry.py`.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 from gato.schemas.config import Dataset
@@ -68,6 +69,36 @@ def item_ranges(
         )
         for start in starts
     ] or [Partition(path=path, relative_path=relative_path, num_bytes=num_bytes)]
+
+
+def number_ranges(
+    path: str, relative_path: str, numbers: Sequence[int], num_bytes: float
+) -> list[Partition]:
+    """Splits a path whose items are numbered into ranges of at most 256 MiB.
+
+    Args:
+        path: The full path.
+        relative_path: What ids begin with.
+        numbers: Of the items, ascending; a range's `start` and `stop` are numbers.
+        num_bytes: Raw bytes of the path, of which each item has as many.
+    """
+    if not numbers:
+        whole = Partition(path=path, relative_path=relative_path)
+        return [dataclasses.replace(whole, num_bytes=int(num_bytes))]
+    each = max(1, math.ceil(num_bytes / len(numbers)))
+    count = max(1, MAX_PARTITION_BYTES // each)
+    return [
+        Partition(
+            path=path,
+            relative_path=relative_path,
+            start=numbers[start],
+            stop=numbers[start + count] if start + count < len(numbers) else None,
+            first_number=numbers[start],
+            num_bytes=each * min(count, len(numbers) - start),
+            num_items=min(count, len(numbers) - start),
+        )
+        for start in range(0, len(numbers), count)
+    ]
 
 
 def unreadable(

@@ -106,22 +106,7 @@ class MinariSource:
                 numbers = _accounted(storage.numbers(), metadata.num_episodes)
         except Exception:  # whatever a damaged file raises; read() tells
             return [whole]
-        if not numbers:
-            return [dataclasses.replace(whole, num_bytes=num_bytes)]
-        each = max(1, math.ceil(num_bytes / len(numbers)))
-        count = max(1, base.MAX_PARTITION_BYTES // each)
-        starts = range(0, len(numbers), count)
-        return [
-            dataclasses.replace(
-                whole,
-                start=numbers[start],
-                stop=numbers[start + count] if start + count < len(numbers) else None,
-                first_number=numbers[start],
-                num_bytes=each * min(count, len(numbers) - start),
-                num_items=min(count, len(numbers) - start),
-            )
-            for start in starts
-        ]
+        return base.number_ranges(path, relative_path, numbers, num_bytes)
 
     def read(
         self, partition: base.Partition, dataset: Dataset

@@ -62,25 +62,12 @@ class RobomimicSource:
             with hdf5.open_hdf5(path) as file:
                 numbers = _numbers(file, path, dataset)
                 num_there = len(file["data"])  # type: ignore[arg-type]
-            each = files.size(path) / max(1, num_there)
+            num_bytes = files.size(path) * len(numbers) / max(1, num_there)
         except UsageError:
             raise
         except Exception:  # whatever a damaged file raises; read() tells
             return [base.Partition(path=path, relative_path=relative_path)]
-        count = max(1, int(base.MAX_PARTITION_BYTES / each))
-        starts = range(0, len(numbers), count)
-        return [
-            base.Partition(
-                path=path,
-                relative_path=relative_path,
-                start=numbers[start],
-                stop=numbers[start + count] if start + count < len(numbers) else None,
-                first_number=numbers[start],
-                num_bytes=int(each * min(count, len(numbers) - start)),
-                num_items=min(count, len(numbers) - start),
-            )
-            for start in starts
-        ] or [base.Partition(path=path, relative_path=relative_path)]
+        return base.number_ranges(path, relative_path, numbers, num_bytes)
 
     def read(
         self, partition: base.Partition, dataset: Dataset
