@@ -223,6 +223,7 @@ _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "mmc4": frozenset({"images"}),
     "obelics": frozenset({"images"}),
     "rlds": frozenset({"split"}),
+    "rlu_atari": frozenset(),
     "rlu_dm_control": frozenset(),
     "rlu_dmlab": frozenset(),
     "robomimic": frozenset({"split"}),

@@ -9,6 +9,7 @@ from gato.pipelines.sources.minari import MinariSource
 from gato.pipelines.sources.mmc4 import Mmc4Source
 from gato.pipelines.sources.obelics import ObelicsSource
 from gato.pipelines.sources.rlds import RldsSource
+from gato.pipelines.sources.rlu_atari import RluAtariSource
 from gato.pipelines.sources.rlu_dm_control import RluDmControlSource
 from gato.pipelines.sources.rlu_dmlab import RluDmlabSource
 from gato.pipelines.sources.robomimic import RobomimicSource
@@ -26,6 +27,7 @@ _SOURCES: dict[str, Source] = {
     "mmc4": Mmc4Source(),
     "obelics": ObelicsSource(),
     "rlds": RldsSource(),
+    "rlu_atari": RluAtariSource(),
     "rlu_dm_control": RluDmControlSource(),
     "rlu_dmlab": RluDmlabSource(),
     "robomimic": RobomimicSource(),
