@@ -222,6 +222,7 @@ _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "minari": frozenset(),
     "mmc4": frozenset({"images"}),
     "obelics": frozenset({"images"}),
+    "parquet": frozenset(),
     "rlds": frozenset({"split"}),
     "rlu_atari": frozenset(),
     "rlu_dm_control": frozenset(),

@@ -1,6 +1,7 @@
 """Which reader reads which format: one line a format."""
 
 from gato.pipelines.sources.base import Source
+from gato.pipelines.sources.canonical import CanonicalSource
 from gato.pipelines.sources.captions_tsv import CaptionsTsvSource
 from gato.pipelines.sources.coco import CocoSource
 from gato.pipelines.sources.d4rl import D4rlSource
@@ -26,6 +27,7 @@ _SOURCES: dict[str, Source] = {
     "minari": MinariSource(),
     "mmc4": Mmc4Source(),
     "obelics": ObelicsSource(),
+    "parquet": CanonicalSource(),
     "rlds": RldsSource(),
     "rlu_atari": RluAtariSource(),
     "rlu_dm_control": RluDmControlSource(),
@@ -49,6 +51,6 @@ def source_for(format: str) -> Source:
     if format not in _SOURCES:
         raise UsageError(
             f"a format is one of {', '.join(sorted(_SOURCES))}, got {format!r}. To add"
-            " one, see gato/pipelines/sources/base.py."
+            " one, see docs/add_a_source.md."
         )
     return _SOURCES[format]
