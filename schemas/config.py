@@ -218,6 +218,7 @@ _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "captions_tsv": frozenset({"images"}),
     "coco": frozenset({"images"}),
     "d4rl": frozenset(),
+    "jat": frozenset(),
     "lerobot": frozenset(),
     "minari": frozenset(),
     "mmc4": frozenset({"images"}),

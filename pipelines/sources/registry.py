@@ -5,6 +5,7 @@ from gato.pipelines.sources.canonical import CanonicalSource
 from gato.pipelines.sources.captions_tsv import CaptionsTsvSource
 from gato.pipelines.sources.coco import CocoSource
 from gato.pipelines.sources.d4rl import D4rlSource
+from gato.pipelines.sources.jat import JatSource
 from gato.pipelines.sources.lerobot import LerobotSource
 from gato.pipelines.sources.minari import MinariSource
 from gato.pipelines.sources.mmc4 import Mmc4Source
@@ -23,6 +24,7 @@ _SOURCES: dict[str, Source] = {
     "captions_tsv": CaptionsTsvSource(),
     "coco": CocoSource(),
     "d4rl": D4rlSource(),
+    "jat": JatSource(),
     "lerobot": LerobotSource(),
     "minari": MinariSource(),
     "mmc4": Mmc4Source(),
