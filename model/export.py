@@ -5,7 +5,8 @@
 
 Writes the newest checkpoint's weights without the optimizer, the demonstrations and the
 manifest of each data set that the suite plays, the text tokenizer, and the suite, whose
-paths then point there. gato-evaluate takes the folder as --checkpoint and its
+paths then point there; captions and questions, which are scored on validation shards,
+are left out. gato-evaluate takes the folder as --checkpoint and its
 `suite.yaml` as --suite; gato-train does not go on from it.
 """
 
@@ -69,8 +70,13 @@ def _save_weights(trained: Trained, output: str) -> None:
 def _export_suite(path: str, trained: Trained, output: str) -> None:
     """Copies what the suite's tasks need, and the suite with paths to the copies."""
     training = training_of(trained)
+    played = read_suite(path).domains
+    if not played:
+        raise UsageError(
+            f"{path}: an exported suite plays, and this one has no domains"
+        )
     domains = {}
-    for name, domain in read_suite(path).domains.items():
+    for name, domain in played.items():
         data = open_data(path, domain.data, training)
         for entry in domain.tasks:
             data.task(entry.name)

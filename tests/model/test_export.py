@@ -96,3 +96,12 @@ def test_nothing_is_overwritten(exported, capsys):
     assert export.main([*arguments, "--output", str(exported / "here")]) == 2
     assert "a folder that is not there yet" in capsys.readouterr().err
     assert not list((exported / "here").iterdir())
+
+
+def test_a_suite_that_plays_nothing_is_refused(exported, tmp_path, capsys):
+    suite = tmp_path / "documents.yaml"
+    suite.write_text(f"documents: {{captions: {{data: {BUILD / 'captions'}}}}}")
+    arguments = ["--checkpoint", str(exported / "run"), "--suite", str(suite)]
+    assert export.main([*arguments, "--output", str(tmp_path / "out")]) == 2
+    assert "this one has no domains" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
