@@ -5,9 +5,9 @@
     gato-inspect out/captions/train-00000-of-00001.tfrecord --rows 3 --no_color
     gato-inspect out --html build.html                          a page of the build
 
-In the terminal each row is drawn as a map of its slots, coloured by kind, full where the slot is a
-target, with segments and prompts marked; then counts by kind, then what each segment
-says. Colours are left out when the output is no terminal.
+In the terminal each row is drawn as a map of its slots, coloured by kind, full where
+the slot is a target, with segments and prompts marked; then counts by kind, then what
+each segment says. Colours are left out when the output is no terminal.
 
 A page has no need of a network: the build's figures, then 100 rows to browse, taken
 evenly over the data sets and their shards by the index, so of a build of any size.
@@ -130,7 +130,8 @@ def write_page(pattern: str, path: str, *, first: int | None, count: int) -> Non
         count: How many rows.
 
     Raises:
-        GatoError: If there is nothing to show, it cannot be read, or `path` is a folder.
+        GatoError: If there is nothing to show, or it cannot be read, or `path` is a
+            folder.
     """
     if files.is_folder(path):
         raise UsageError(

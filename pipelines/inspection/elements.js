@@ -67,7 +67,7 @@ function table(heads, rows) {
       el("th", { class: look(head), scope: "col" }, head.replace("#", ""))))),
     el("tbody", null, rows.map((cells) => el("tr", null, cells.map((cell, at) =>
       el("td", {
-        class: look(heads[at]) || (at ? (heads[at] ? null : "wide") : "name"),
+        class: look(heads[at]) || (at ? (heads[at] ? "keep" : "wide") : "name"),
       }, cell)))))));
 }
 

@@ -134,8 +134,8 @@ function taskCard(task, data) {
     + `${count(data.survey.rows)} of ${count(data.rows)} rows.`;
   const marks = [
     { value: least, name: "kept from here", look: "cut" },
-    { value: task.expert_return, name: "expert", look: "axis" },
-    { value: task.random_return, name: "random", look: "axis" }];
+    { value: task.expert_return, name: "expert", look: "told" },
+    { value: task.random_return, name: "random", look: "told" }];
   const returns = task.returns
     ? histogramPlot(task.returns, marks, "k3", wide)
     : el("p", { class: "soft small" }, "No episode of it in the rows that were read.");

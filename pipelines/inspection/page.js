@@ -85,7 +85,12 @@ function show(name) {
 }
 
 function follow() {
-  const hash = decodeURIComponent(location.hash.slice(1));
+  let hash = location.hash.slice(1);
+  try {
+    hash = decodeURIComponent(hash);
+  } catch {
+    // A stray % names nothing; the overview is shown.
+  }
   const row = /^row-(\d+)(?:-(\d+))?$/.exec(hash);
   if (row && Number(row[1]) < MODEL.rows.length) {
     show("rows");

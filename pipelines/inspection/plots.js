@@ -92,8 +92,10 @@ const LEFT = 56, RIGHT = 8;
 const tick = (number) => (Number.isInteger(number) ? figure(number)
   : figure(Number(number.toPrecision(3))));
 
-function ticks(low, high) {
-  return low === high ? [low] : [low, (low + high) / 2, high];
+function ticks(low, high, whole) {
+  const middle = (low + high) / 2;
+  if (low === high) return [low];
+  return whole && !Number.isInteger(middle) ? [low, high] : [low, middle, high];
 }
 
 function labels(steps, promptSteps, slotWidth) {
@@ -119,10 +121,12 @@ function readValues(series, segment, at) {
 
 // Lines over timesteps, the prompt's shaded; a strip below says where targets are.
 function linePlot(series, segment, width) {
-  const number = segment.steps.length, tall = 120, top = 8, foot = 30;
+  const number = segment.steps.length, top = 8, foot = 30;
   const inner = (width - LEFT - RIGHT) / number;
+  const discrete = series.kind === "discrete";
   const all = series.values.flat();
-  let low = Math.min(...all), high = Math.max(...all);
+  const low = Math.min(...all), high = Math.max(...all);
+  const tall = low === high ? 36 : discrete ? 84 : 120;
   const x = (at) => LEFT + (at + .5) * inner;
   const y = (value) => top + (high === low ? .5 : (high - value) / (high - low)) * tall;
   const root = svg("svg", {
@@ -135,13 +139,12 @@ function linePlot(series, segment, width) {
       height: top + tall + 8,
     }));
   }
-  for (const value of ticks(low, high)) {
+  for (const value of ticks(low, high, discrete)) {
     root.append(
       svg("line", { class: "axis", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
       svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, tick(value)));
   }
   const size = series.values[0].length;
-  const discrete = series.kind === "discrete";
   for (let part = 0; part < size; part++) {
     const points = series.values.map((values, at) => [x(at), y(values[part])]);
     const color = size === 1 ? null : hue(part);
@@ -149,7 +152,8 @@ function linePlot(series, segment, width) {
       : series.role === "actions" ? 7 : 4}`;
     // A prompt and a body are of two moments: no line joins them.
     for (const [from, to] of [[0, segment.prompt_steps], [segment.prompt_steps, number]]) {
-      const some = points.slice(from, to);
+      const some = points.slice(from, to).flatMap(([px, py]) => (discrete
+        ? [[px - inner / 2, py], [px + inner / 2, py]] : [[px, py]]));
       if (some.length) {
         root.append(svg("polyline", {
           class: look, points: some.map((point) => point.join()).join(" "),
@@ -254,7 +258,8 @@ function histogramPlot(data, marks, look, width) {
   const values = [data.low, data.high, ...known.map((mark) => mark.value)];
   let low = Math.min(...values), high = Math.max(...values);
   if (low === high) { low -= 1; high += 1; }
-  const edge = (high - low) * .06;
+  // One bar alone is a bar, not a wall.
+  const edge = (high - low) * (data.counts.length === 1 ? 2 : .06);
   low -= edge; high += edge;
   const tall = 84, lanes = known.length, top = 4 + 13 * lanes;
   const x = (value) => (value - low) / (high - low) * width;

@@ -94,9 +94,7 @@ def _image(row: Row, slot: int) -> dict[str, Any]:
     }
 
 
-def _series(
-    row: Row, items: Sequence[DecodedItem], role: str
-) -> dict[str, Any] | None:
+def _series(row: Row, items: Sequence[DecodedItem], role: str) -> dict[str, Any] | None:
     """Returns one item of numbers over the timesteps; None of texts and images."""
     values = [item.value for item in items]
     if items[0].kind in ("image", "text"):

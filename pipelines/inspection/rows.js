@@ -34,7 +34,8 @@ function item(row, at) {
   const first = rowTexts(row).find((text) => text.trim());
   return el("a", { href: `#row-${at}`, "data-row": at },
     el("span", { class: "line" }, el("strong", null, titleOf(row)),
-      el("span", { class: "soft small" }, plural(row.segments.length, "segment"))),
+      row.segments.length > 1 ? el("span", { class: "soft small" },
+        `${row.segments.length} segments`) : null),
     el("span", { class: "line small soft" }, el("span", { class: "text isolate" },
       names.length ? names.join(", ") : first || "no text")),
     names.length && first
@@ -104,7 +105,7 @@ function textItem(item, segment) {
       // A span of equal texts may begin in the prompt and end in the body.
       const [first, last] = [segment.steps[span.first], segment.steps[span.last]];
       const mark = isPrompt(segment, span.first) ? "prompt, " : "";
-      const to = isPrompt(segment, span.last) || !mark ? "" : "body, ";
+      const to = isPrompt(segment, span.last) || !mark ? "" : "body, step ";
       const label = span.first === span.last ? `${mark}step ${first}`
         : `${mark}step ${first} to ${to}${last}`;
       return el("div", null, el("span", {
@@ -195,7 +196,8 @@ function drawRow(at, shown, detail) {
         ["bytes", count(row.bytes)], ["targets", `${targets} of ${row.tokens.length} slots`],
         ["segments", row.segments.length]]),
       legend([...kindsOf(row).map((kind) => [`k${kind}`, KINDS[kind]]),
-        ["kp", "prompt (band above)"], ["", "full height: target"]]),
+        ...(row.runs.some((run) => run[2]) ? [["kp", "band above: in a prompt"]] : []),
+        ["half", "half height: no target"]]),
       slotMap(row, width)),
     ...row.segments.map((segment, number) => segmentCard(segment, number, row, width)));
 }

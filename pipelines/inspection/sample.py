@@ -91,13 +91,11 @@ def allot(available: Sequence[int], count: int) -> list[int]:
     """
     shares = [0] * len(available)
     left = min(count, sum(available))
-    while left:
-        open_ones = [at for at, most in enumerate(available) if shares[at] < most]
-        for order, at in enumerate(open_ones):
-            part = -(-left // (len(open_ones) - order))
-            part = min(part, available[at] - shares[at])
-            shares[at] += part
-            left -= part
+    # Those that can take least come first, and leave what they cannot to the others.
+    order = sorted(range(len(available)), key=lambda at: available[at])
+    for taken, at in enumerate(order):
+        shares[at] = min(left // (len(order) - taken), available[at])
+        left -= shares[at]
     return shares
 
 

@@ -1,6 +1,6 @@
 """A headless Chromium, driven through a pipe by its own protocol: no driver needed.
 
-`Runtime.evaluate` and a few more methods of the DevTools protocol, as JSON messages that
+`Runtime.evaluate` and a few more methods of the DevTools protocol: JSON messages that
 end in a zero byte, on file descriptors 3 and 4.
 """
 
@@ -58,7 +58,7 @@ class Browser:
             command,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=inherit,  # noqa: PLW1509
+            preexec_fn=inherit,
             close_fds=False,
         )
         os.close(read_commands)
@@ -113,7 +113,10 @@ class Browser:
         parameters = event.get("params", {})
         if event.get("method") == "Runtime.exceptionThrown":
             self.errors.append(str(parameters["exceptionDetails"]))
-        elif event.get("method") == "Log.entryAdded":
+        elif (
+            event.get("method") == "Log.entryAdded"
+            and parameters["entry"]["level"] == "error"
+        ):
             self.errors.append(str(parameters["entry"]))
         elif event.get("method") == "Network.requestWillBeSent":
             self.requests.append(parameters["request"]["url"])
@@ -180,3 +183,7 @@ class Browser:
             "Page.captureScreenshot", format="png", captureBeyondViewport=whole
         )
         path.write_bytes(base64.b64decode(answer["data"]))
+
+    def type(self, text: str) -> None:
+        """Types a text where the focus is."""
+        self.call("Input.insertText", text=text)
