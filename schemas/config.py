@@ -230,6 +230,7 @@ _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "rlu_dmlab": frozenset(),
     "robomimic": frozenset({"split"}),
     "text": frozenset({"text_key", "document"}),
+    "vd4rl": frozenset(),
     "vqa": frozenset({"annotations", "images"}),
     "webdataset": frozenset({"text_key"}),
 }

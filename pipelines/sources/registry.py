@@ -16,6 +16,7 @@ from gato.pipelines.sources.rlu_dm_control import RluDmControlSource
 from gato.pipelines.sources.rlu_dmlab import RluDmlabSource
 from gato.pipelines.sources.robomimic import RobomimicSource
 from gato.pipelines.sources.text import TextSource
+from gato.pipelines.sources.vd4rl import Vd4rlSource
 from gato.pipelines.sources.vqa import VqaSource
 from gato.pipelines.sources.webdataset import WebdatasetSource
 from gato.schemas.errors import UsageError
@@ -36,6 +37,7 @@ _SOURCES: dict[str, Source] = {
     "rlu_dmlab": RluDmlabSource(),
     "robomimic": RobomimicSource(),
     "text": TextSource(),
+    "vd4rl": Vd4rlSource(),
     "vqa": VqaSource(),
     "webdataset": WebdatasetSource(),
 }
