@@ -1,1 +1,1 @@
-"""Rows of finished shards, drawn in a terminal."""
+"""Rows of finished shards, drawn in a terminal or on a page."""

@@ -30,6 +30,7 @@ from gato.schemas.shards import find_shards
 _SURVEYED_ROWS = 2000
 # Images of a page; base64 makes a third more of them. Phones hold this much.
 _MOST_IMAGE_BYTES = 48 << 20
+_PACKAGE = "gato.pipelines.inspection"
 # In the order in which they stand in the page.
 _SCRIPTS = ("elements.js", "plots.js", "overview.js", "rows.js", "page.js")
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -138,7 +139,7 @@ def _hash(text: str) -> str:
 
 def render(model: Mapping[str, Any]) -> bytes:
     """Returns the page of a model, the same bytes for equal models."""
-    folder = importlib.resources.files(__package__)
+    folder = importlib.resources.files(_PACKAGE)
     parts = {
         name: folder.joinpath(f"page.{name}").read_text(encoding="utf-8")
         for name in ("html", "css")
