@@ -11,6 +11,7 @@ from gato.pipelines.fragment import Footer, FragmentRef
 from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.errors import Reason
 from gato.schemas.hashing import fingerprint, keyed_hash, threshold
+from gato.schemas.record import PATCH_SIZE
 
 # (agent, file index, number, part, row): the collection order. The number is 0 where
 # the format has none.
@@ -210,6 +211,7 @@ def _problem(
         longest = _longest_unit(footer, row)
         if longest > config.sequence_length:
             what = "timestep" if footer.column("task")[row] else "pair"
+            what = "page's image" if footer.column("image_starts")[row] else what
             reason = Reason.TOO_LONG
             detail = (
                 f"a {what} must fit a row of {config.sequence_length} slots"
@@ -234,7 +236,18 @@ def _longest_unit(footer: Footer, row: int) -> int:
     """Returns the slots of the longest thing that may not be split."""
     if not footer.column("task")[row] and not footer.column("image_bytes")[row]:
         return 0
+    if footer.column("image_starts")[row]:
+        return max(image_patches(footer, row))
     return max(footer.column("run_slots")[row], default=0)
+
+
+def image_patches(footer: Footer, row: int) -> list[int]:
+    """Returns the slots of each image of an item."""
+    heights, widths = footer.column("image_height")[row], footer.column("image_width")
+    return [
+        height * width // PATCH_SIZE**2
+        for height, width in zip(heights, widths[row], strict=True)
+    ]
 
 
 def quarantine_row(

@@ -52,6 +52,7 @@ FOOTER_SCHEMA = pa.schema(
         ("image_height", pa.list_(pa.int32())),
         ("image_width", pa.list_(pa.int32())),
         ("image_encoding", pa.list_(pa.int32())),
+        ("image_starts", pa.list_(pa.int32())),
     ]
 )
 
@@ -138,6 +139,7 @@ class FragmentWriter:
                 image_height=item.image_info[:, 0].tolist(),
                 image_width=item.image_info[:, 1].tolist(),
                 image_encoding=item.image_info[:, 2].tolist(),
+                image_starts=item.image_starts,
             )
             for part in parts:
                 self._write(part)
@@ -191,7 +193,9 @@ class Footer:
     def column(self, name: str) -> list[Any]:
         """Returns a column as Python values; None where an item has none."""
         if name not in self._columns:
-            self._columns[name] = self.table.column(name).to_pylist()
+            has_column = name in self.table.column_names  # earlier ones lack the last
+            values = self.table.column(name).to_pylist() if has_column else None
+            self._columns[name] = values or [None] * len(self)
         return self._columns[name]
 
     @functools.cached_property

@@ -27,7 +27,7 @@ RUN: np.dtype[np.void] = np.dtype(
         ("row", "<i4"),  # the item's row in the footer
         ("offset", "<i8"),  # of the item in the data
         ("head", "<i4"),  # bytes of its header
-        ("steps", "<i4"),  # its timesteps
+        ("steps", "<i4"),  # its timesteps; of a page, its images
         ("varied", "u1"),  # whether they differ in length
         ("images", "<u2"),  # of each timestep
         ("item_slots", "<i4"),  # of the whole item
@@ -189,7 +189,7 @@ class FragmentData:
         if len(steps):
             step_slots = np.frombuffer(steps, "<i4")
         else:
-            count = int(run["count"])
+            count = max(1, int(run["count"]))  # a page's piece may have no image
             step_slots = np.full(count, len(kind) // count, np.int32)
         images, image_info = [], _NO_IMAGES
         if len(table):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gato.pipelines.columns import ItemBlock
+from gato.pipelines.columns import ItemBlock, image_patches
 from gato.pipelines.decide import Status, TaskDecision, classify
 from gato.pipelines.fragment import Footer, FragmentRef
 from gato.pipelines.fragment_data import RUN
@@ -23,6 +23,7 @@ from gato.schemas.shards import SPLITS
 from gato.tokenizers.windows import (
     PromptRule,
     choose_provider,
+    cut_page,
     cut_prompt,
     cut_windows,
 )
@@ -33,6 +34,8 @@ BUCKET_EPISODES = 8192
 SLOT_BYTES = 7
 RECORD_BYTES = 300
 
+# The content of a page's piece, which shares no segment.
+PAGE = (1 << 64) - 1
 # What became of a window's prompt.
 NOT_WANTED, TAIL, UNIFORM, NO_PROVIDER, NO_FIT, NO_ROOM = range(6)
 
@@ -269,7 +272,8 @@ def plan_documents(
 ) -> Iterator[WindowBlock]:
     """Yields the windows of a fragment's documents.
 
-    A text is cut at multiples of L from its start; a pair or question is one window.
+    A text is cut at multiples of L from its start; a pair or question is one window. A
+    page is cut where it fills a row, or before the image that would pass its end.
     """
     kept = np.flatnonzero(classify(block, decision) == Status.KEPT)
     length, records = config.sequence_length, []
@@ -282,6 +286,17 @@ def plan_documents(
         item = (0, row, *where, 1, 0, len(sizes), slots, 0, 1)
         split = 0 if block.train[place] else 1
         content, starts = 0, range(0, slots, length)
+        if image_starts := footer.column("image_starts")[row]:
+            patches = image_patches(footer, row)
+            page = (*item[:4], len(sizes), 0, 1, slots)
+            pieces = cut_page(slots, image_starts, patches, length)
+            for index, (start, stop, first, last) in enumerate(pieces):
+                shard_hash = keyed_hash(config.seed, "shard", item_id, index)
+                head = (shard_hash, index, split, NOT_WANTED, PAGE)
+                run = (*page, first, last - first, start, stop - start)
+                run += (sum(sizes[:first]), sum(sizes[first:last]))
+                records.append((*head, *run, *_NO_PROMPT))
+            continue
         if sizes:
             content = int(footer.column("content_hash")[row][:16], 16)
             starts = range(1)

@@ -39,7 +39,7 @@ class ShardLayout:
 
 def group_windows(windows: NDArray[np.void], layout: ShardLayout) -> list[list[int]]:
     """Returns the windows of each segment, in order: one, or up to five pairs."""
-    whole = windows["image_bytes"] > 0
+    whole = (windows["image_bytes"] > 0) & (windows["content"] != plan.PAGE)
     if layout.control or not whole.any():
         return [[i] for i in range(len(windows))]
     content = windows["content"].tolist()
@@ -54,7 +54,7 @@ def group_windows(windows: NDArray[np.void], layout: ShardLayout) -> list[list[i
             room -= slots
         else:
             groups.append([i])
-            # Nothing joins a text's piece.
+            # Nothing joins a piece of a text or page.
             room = layout.sequence_length - slots if whole[i] else 0
             images = {content[i]}
     return groups

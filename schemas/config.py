@@ -214,6 +214,8 @@ class Dataset(_Model):
 _DOCUMENT_FORMATS = frozenset(
     {"captions_tsv", "coco", "mmc4", "obelics", "text", "vqa", "webdataset"}
 )
+# Of interleaved pages; their ids end in numbers, so `#k` after one is a piece's.
+PAGE_FORMATS = frozenset({"mmc4", "obelics"})
 _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "captions_tsv": frozenset({"images"}),
     "coco": frozenset({"images"}),

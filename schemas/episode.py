@@ -93,12 +93,15 @@ class Document:
         number: Its place in the file.
         parts: Text and images in the order of the page; a pair is (image, caption), a
             question (image, question, answer).
+        is_page: Whether it is an interleaved page, which may be cut between its parts
+            and inside its texts; pairs and questions never are.
     """
 
     document_id: str
     source: str
     number: int
     parts: tuple[TextPart | ImagePart, ...]
+    is_page: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

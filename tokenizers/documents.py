@@ -90,8 +90,11 @@ def tokenize_document(
     kinds: list[NDArray[np.uint8]] = []
     texts: list[bytes] = []
     images: list[StoredImage] = []
+    image_starts: list[int] = []
+    num_slots = 0
     for part in document.parts:
         if isinstance(part, ImagePart):
+            image_starts.append(num_slots)
             stored = _images.store(part.data, image)
             images.append(stored)
             tokens.append(np.zeros(stored.num_patches, dtype))
@@ -102,6 +105,7 @@ def tokenize_document(
             tokens.append(_text_ids(part, text, tokenizer, dtype))
             kind = _QUESTION if part.question else _TEXT
         kinds.append(np.full(len(tokens[-1]), kind, np.uint8))
+        num_slots += len(tokens[-1])
     if not any(texts):
         raise QuarantineError(
             Reason.EMPTY,
@@ -120,4 +124,5 @@ def tokenize_document(
         image_info=image_table(images),
         content_hash=hash_content(*hashed),
         reencoded=sum(stored.reencoded for stored in images),
+        image_starts=tuple(image_starts) if document.is_page and images else None,
     )

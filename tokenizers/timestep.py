@@ -43,6 +43,8 @@ class TokenizedItem:
         image_info: int32 [n, 3]; height, width, `Encoding`.
         content_hash: 32 hex digits; equal content has equal hashes.
         reencoded: Images that `keep` could not pass through.
+        image_starts: The first slot of each image of an interleaved page, between which
+            it may be cut; None of what is no page, or has no images.
     """
 
     tokens: NDArray[np.integer]
@@ -52,6 +54,7 @@ class TokenizedItem:
     image_info: NDArray[np.int32]
     content_hash: str
     reencoded: int
+    image_starts: tuple[int, ...] | None = None
 
 
 def image_table(images: list[StoredImage]) -> NDArray[np.int32]:

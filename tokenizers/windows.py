@@ -1,4 +1,4 @@
-"""Windows and prompts: runs of whole timesteps (specification.md section 4).
+"""Windows, prompts, and pieces of pages (specification.md section 4).
 
 Everything here is a pure function of cumulative slot counts and keyed hashes, so cuts
 never depend on the provider, the bundle or the retry.
@@ -138,3 +138,33 @@ def cut_prompt(
     first = keyed_hash(rule.seed, "start", episode_id, index) % (tail_start + 1)
     stop = bisect_right(cumulative_slots, cumulative_slots[first] + rule.max_tokens) - 1
     return Prompt("uniform", first, stop - first) if stop > first else None
+
+
+def cut_page(
+    slots: int, image_starts: Sequence[int], patches: Sequence[int], length: int
+) -> list[tuple[int, int, int, int]]:
+    """Returns where a page is cut, so that no image is.
+
+    Each piece but the last fills a row, or ends before the image that would pass its
+    end: (first slot, one past the last, first image, one past the last).
+
+    Args:
+        slots: Of the page.
+        image_starts: First slot of each image.
+        patches: Slots of each image, none above `length`.
+        length: L, the most slots of a piece.
+
+    >>> cut_page(12, [1, 6], [4, 4], 8)
+    [(0, 6, 0, 1), (6, 12, 1, 2)]
+    """
+    pieces = []
+    start = first = 0
+    while start < slots:
+        stop = min(start + length, slots)
+        last = bisect_left(image_starts, stop)
+        if last > first and image_starts[last - 1] + patches[last - 1] > stop:
+            last -= 1
+            stop = image_starts[last]
+        pieces.append((start, stop, first, last))
+        start, first = stop, last
+    return pieces

@@ -49,11 +49,13 @@ class Pending:
         document_id: Its id.
         number: Its place in the file.
         parts: Texts and images in order.
+        is_page: Whether it is an interleaved page.
     """
 
     document_id: str
     number: int
     parts: tuple[TextPart | NamedImage, ...]
+    is_page: bool = False
 
 
 def image_folder(path: str, dataset: Dataset) -> str:
@@ -195,7 +197,11 @@ def _document(
     item: Pending, source: str, parts: tuple[TextPart | ImagePart, ...]
 ) -> Document:
     return Document(
-        document_id=item.document_id, source=source, number=item.number, parts=parts
+        document_id=item.document_id,
+        source=source,
+        number=item.number,
+        parts=parts,
+        is_page=item.is_page,
     )
 
 

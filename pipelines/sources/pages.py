@@ -41,4 +41,5 @@ def page(
             TextPart(text=part, eos=place == end) if isinstance(part, str) else part
             for place, part in enumerate(joined)
         ),
+        is_page=True,
     )

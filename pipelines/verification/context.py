@@ -7,7 +7,7 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from gato.schemas.config import Loss, Prompts
+from gato.schemas.config import PAGE_FORMATS, Loss, Prompts
 from gato.schemas.errors import GatoError
 from gato.schemas.manifest import DatasetManifest, TaskSpec
 from gato.schemas.record import PATCH_SIZE, Kind
@@ -44,6 +44,7 @@ class Context:
     Attributes:
         dataset: The data set's name.
         control: Whether it holds episodes, else documents.
+        pages: Whether documents with images may be cut.
         sequence_length: L.
         first_id: int64 [8], lowest id of each kind.
         stop_id: int64 [8], one past the highest id of each kind.
@@ -57,6 +58,7 @@ class Context:
 
     dataset: str
     control: bool
+    pages: bool
     sequence_length: int
     first_id: NDArray[np.int64]
     stop_id: NDArray[np.int64]
@@ -113,6 +115,11 @@ def _options(config: dict[str, Any], key: str, model: Any, manifest_path: str) -
         ) from error
 
 
+def _holds_pages(config: dict[str, Any]) -> bool:
+    dataset = config.get("dataset")
+    return isinstance(dataset, dict) and dataset.get("format") in PAGE_FORMATS
+
+
 def make_context(manifest: DatasetManifest, manifest_path: str) -> Context:
     """Returns the tables of a manifest.
 
@@ -136,6 +143,7 @@ def make_context(manifest: DatasetManifest, manifest_path: str) -> Context:
     return Context(
         dataset=manifest.dataset,
         control=manifest.episodes is not None,
+        pages=_holds_pages(manifest.config),
         sequence_length=manifest.sequence_length,
         first_id=limits[:, 0],
         stop_id=limits[:, 1],

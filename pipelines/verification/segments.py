@@ -137,8 +137,9 @@ def _document_segment(
         raise ValueError(f"documents must be a list of ids, got {documents!r:.80}")
     rows = []
     for document in documents:
-        # Only texts are cut, so a pair's id may end in `#k` of its own.
-        stem, piece = (document, -1) if has_images else split_piece(document)
+        # Only texts and pages are cut, so a pair's id may end in `#k` of its own.
+        is_whole = has_images and not context.pages
+        stem, piece = (document, -1) if is_whole else split_piece(document)
         rows.append((-1, -1, hash_id(stem), piece, 0, 0, len(documents)) + (0,) * 5)
     return rows
 

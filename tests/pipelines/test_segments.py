@@ -16,7 +16,8 @@ def groups_of(
         dataset="toy", sequence_length=100, dtype="uint16", loss=Loss(), control=control
     )
     windows = np.zeros(len(pairs), plan.WINDOW)
-    windows["slots"], windows["content"] = np.array(pairs).T
+    windows["slots"] = [slots for slots, _ in pairs]
+    windows["content"] = [content for _, content in pairs]
     windows["image_bytes"] = [place not in texts for place in range(len(pairs))]
     return group_windows(windows, layout)
 
@@ -44,3 +45,5 @@ def test_texts_and_timesteps_stand_alone() -> None:
     assert groups_of(pairs, texts=(0, 1, 2, 3)) == alone
     assert groups_of(pairs, texts=(1,)) == [[0], [1], [2, 3]]
     assert groups_of(pairs, control=True) == alone
+    pages = [(9, plan.PAGE), (9, 1), (9, plan.PAGE), (9, plan.PAGE), (9, 2), (9, 3)]
+    assert groups_of(pages) == [[0], [1], [2], [3], [4, 5]]
