@@ -226,6 +226,7 @@ _FORMAT_OPTIONS: dict[str, frozenset[str]] = {
     "mmc4": frozenset({"images"}),
     "obelics": frozenset({"images"}),
     "parquet": frozenset(),
+    "procgen": frozenset({"split"}),
     "rlds": frozenset({"split"}),
     "rlu_atari": frozenset(),
     "rlu_dm_control": frozenset(),

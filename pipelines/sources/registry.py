@@ -10,6 +10,7 @@ from gato.pipelines.sources.lerobot import LerobotSource
 from gato.pipelines.sources.minari import MinariSource
 from gato.pipelines.sources.mmc4 import Mmc4Source
 from gato.pipelines.sources.obelics import ObelicsSource
+from gato.pipelines.sources.procgen import ProcgenSource
 from gato.pipelines.sources.rlds import RldsSource
 from gato.pipelines.sources.rlu_atari import RluAtariSource
 from gato.pipelines.sources.rlu_dm_control import RluDmControlSource
@@ -31,6 +32,7 @@ _SOURCES: dict[str, Source] = {
     "mmc4": Mmc4Source(),
     "obelics": ObelicsSource(),
     "parquet": CanonicalSource(),
+    "procgen": ProcgenSource(),
     "rlds": RldsSource(),
     "rlu_atari": RluAtariSource(),
     "rlu_dm_control": RluDmControlSource(),
