@@ -3,23 +3,67 @@
 Features and file names follow google-deepmind/deepmind-research, rl_unplugged/
 (dm_control_suite.py at 0824c28, dmlab_r2d2.ipynb at d1ae6a4, atari.py at 1ea4cc0), and
 tensorflow-datasets 4.9.10, rl_unplugged/, for what it reads of them; `rlu_oracle.py`
-holds these shards to TensorFlow's parsers. Everything is a function of the seed.
+holds these shards to TensorFlow's parsers. Nothing here is of the project.
+Everything is a function of the seed.
 """
 
 import gzip
 import pathlib
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
+import google_crc32c
 import numpy as np
-import rlds_sets
 from numpy.typing import NDArray
-
-from gato.schemas.tfrecord import frame
 
 Values = Mapping[str, Any]
 ACTIONS = 15
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _record(data: bytes) -> bytes:
+    """Frames a record as tensorflow/core/lib/io/record_writer.h says."""
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
+
+
+def _varint(value: int) -> bytes:
+    value &= (1 << 64) - 1
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
+def _message(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _feature(values: Any) -> bytes:
+    """Encodes a Feature of tensorflow/core/example/feature.proto."""
+    if isinstance(values, list):
+        return _message(1, b"".join(_message(1, value) for value in values))
+    flat = values.ravel()
+    if flat.dtype == np.float32:
+        return _message(2, _message(1, flat.astype("<f4").tobytes()))
+    assert flat.dtype == np.int64
+    return _message(3, _message(1, b"".join(map(_varint, flat.tolist()))))
+
+
+def encode_example(values: Values) -> bytes:
+    """Encodes a tf.train.Example: lists of bytes, float32 or int64 arrays by name."""
+    entries = (
+        _message(1, name.encode()) + _message(2, _feature(value))
+        for name, value in values.items()
+    )
+    return _message(1, b"".join(_message(1, entry) for entry in entries))
 
 
 def write_shard(
@@ -27,7 +71,7 @@ def write_shard(
 ) -> pathlib.Path:
     """Writes a TFRecord file of Examples, gzip compressed as the published ones are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = b"".join(frame(rlds_sets.encode_example(e)) for e in examples)
+    content = b"".join(_record(encode_example(values)) for values in examples)
     path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
     return path
 
