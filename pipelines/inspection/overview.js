@@ -130,8 +130,9 @@ function taskCard(task, data) {
   const wide = Math.max(180, Math.min(250, document.body.clientWidth - 60));
   const whole = data.survey.complete;
   const least = task.threshold.value;
-  const known = whole ? "" : ` Of ${plural(task.episodes_seen, "episode")} seen in `
-    + `${count(data.survey.rows)} of ${count(data.rows)} rows.`;
+  const known = whole ? "" : `Drawn from ${plural(task.episodes_seen, "episode")} in `
+    + `${count(data.survey.rows)} of ${count(data.rows)} rows, where long episodes are `
+    + "seen more often.";
   const marks = [
     { value: least, name: "kept from here", look: "cut" },
     { value: task.expert_return, name: "expert", look: "told" },
@@ -153,7 +154,7 @@ function taskCard(task, data) {
     el("div", { class: "plots" },
       el("div", null, el("p", { class: "small soft" }, "Returns of kept episodes"), returns),
       lengths ? el("div", null, el("p", { class: "small soft" }, whole
-        ? "Timesteps of kept episodes" : "Timesteps of kept episodes, at least"), lengths)
+        ? "Timesteps of kept episodes" : "How far into each the rows seen go"), lengths)
         : null),
     el("p", { class: "small" }, "Threshold: ",
       least === null ? task.threshold.why : `${figure(least)}, ${task.threshold.why}`,

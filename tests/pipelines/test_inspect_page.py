@@ -9,6 +9,7 @@ import pathlib
 import re
 from typing import Any
 
+import emulator
 import handmade
 import hostile_data
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from gato.pipelines import inspect
 from gato.pipelines.inspection import load, page, row_model, sources
+from gato.schemas import files
 from gato.schemas.errors import GatoError
 from gato.schemas.manifest import load_dataset_manifest
 from gato.schemas.record import Encoding
@@ -340,3 +342,16 @@ def test_damage_is_told_and_no_page_written(tmp_path, capsys) -> None:
     assert inspect.main([str(folder), "--html", str(target)]) == 1
     assert "offsets must grow from record to record" in capsys.readouterr().err
     assert not target.exists()
+
+
+def test_a_build_in_a_store_gives_the_page_of_a_local_one(build, capsys) -> None:
+    with emulator.running() as store:
+        folder = f"{store.bucket()}/out"
+        for path in filter(pathlib.Path.is_file, build.rglob("*")):
+            name = path.relative_to(build).as_posix()
+            files.write_atomic(files.join(folder, name), path.read_bytes())
+        target = f"{folder}.html"
+        assert inspect.main([folder, "--html", target]) == 0
+        content = files.read_bytes(target)
+    local = page.make_page(str(build), first=None, count=100).content
+    assert content.replace(folder.encode(), str(build).encode()) == local
