@@ -139,7 +139,8 @@ def _starts(file: pq.ParquetFile, start: int, stop: int) -> NDArray[np.int64]:
                 f" from row {row} on",
             )
         changes = np.ones(len(ids), bool)
-        changes[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+        differs = pc.call_function("not_equal", [ids[1:], ids[:-1]])
+        changes[1:] = differs.to_numpy(zero_copy_only=False)
         changes[0] = row == start or ids[0] != last
         last = ids[-1]
         found.append(np.flatnonzero(changes) + row)

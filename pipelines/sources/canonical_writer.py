@@ -166,7 +166,7 @@ class EpisodeWriter:
             for name, array in arrays.items()
         ]
         self._schema = pa.schema(fields, {columns.VERSION_KEY: columns.VERSION})
-        texts = [n for n, a in arrays.items() if pa.types.is_string(a.type)]
+        texts: Any = [n for n, a in arrays.items() if pa.types.is_string(a.type)]
         self._writer = pq.ParquetWriter(
             self._file, self._schema, compression="zstd", use_dictionary=texts
         )

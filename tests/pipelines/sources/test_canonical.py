@@ -419,12 +419,13 @@ def test_what_cannot_be_written(
         "actions": np.zeros((2, 1)),
         "rewards": np.zeros(2),
     }
+    second: dict[str, Any] = good | {"episode_id": "1"} | change
     path = tmp_path / "0.parquet"
 
     def attempt() -> None:
         with EpisodeWriter(str(path), row_group_bytes=1) as writer:
             writer.add(**good)
-            writer.add(**(good | {"episode_id": "1"} | change))
+            writer.add(**second)
 
     with pytest.raises(ValueError, match=re.escape(words)):
         attempt()
