@@ -12,7 +12,7 @@ img2dataset fetch such sets, whose tars are read with format webdataset.
 import array
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -110,8 +110,12 @@ def _folder(path: str, dataset: Dataset) -> str:
 
 
 def _items(partition: base.Partition, folder: str) -> Iterator[Pending | Unreadable]:
+    @functools.cache
+    def shared() -> frozenset[int]:
+        return _shared_names(partition.path, version(partition.path))
+
     def item(number: int, line: bytes | None, item_id: str) -> Pending:
-        image, caption = _pair(partition.path, number, line, folder)
+        image, caption = _pair(number, line, folder, shared)
         return Pending(
             document_id=item_id,
             number=number,
@@ -158,7 +162,12 @@ def _fields(number: int, line: bytes | None) -> tuple[str, str]:
     return image, caption
 
 
-def _pair(path: str, number: int, line: bytes | None, folder: str) -> tuple[str, str]:
+def _pair(
+    number: int,
+    line: bytes | None,
+    folder: str,
+    shared: Callable[[], frozenset[int]],
+) -> tuple[str, str]:
     """Returns the image's name in its folder, and the caption."""
     image, caption = _fields(number, line)
     if image.startswith(_HTTP):
@@ -168,7 +177,7 @@ def _pair(path: str, number: int, line: bytes | None, folder: str) -> tuple[str,
                 Reason.MISSING_IMAGE,
                 f"line {number + 1}: a URL must end in the image's name, got {image!r}",
             )
-        if _hash(name) in _shared_names(path, version(path)):
+        if _hash(name) in shared():
             raise QuarantineError(
                 Reason.MISSING_IMAGE,
                 f"line {number + 1}: the images of two URLs cannot both be {name!r}, as"
