@@ -13,7 +13,7 @@ import yaml
 
 from gato.pipelines.record import _parser as record_parser
 from gato.pipelines.sources.registry import source_for
-from gato.schemas.config import BuildConfig, Dataset, load_config
+from gato.schemas.config import _FORMAT_OPTIONS, BuildConfig, Dataset, load_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
@@ -203,3 +203,15 @@ def test_paths_lie_in_raw_or_in_a_bucket(presets: dict[str, Dataset]) -> None:
         for path in dataset.paths:
             here = path.removeprefix(f"{ROOT}/configs/../")
             assert here.startswith(("raw/", "gs://")), name
+
+
+def test_the_design_lists_every_format() -> None:
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    listed = table(design, "| format | a path is |")
+    names = [name for cells in listed for name in re.findall(r"\w+", cells[0])]
+    assert sorted(names) == sorted(_FORMAT_OPTIONS)
+    for cells in listed:
+        for name in re.findall(r"\w+", cells[0]):
+            for option in _FORMAT_OPTIONS[name]:
+                found = re.search(rf"\b{option}\b", "|".join(cells[2:]))
+                assert found is not None, (name, option)
