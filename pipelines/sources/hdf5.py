@@ -33,7 +33,9 @@ def open_hdf5(path: str, cache_bytes: int | None = None) -> Iterator[h5py.File]:
             if local
             else stack.enter_context(files.open_read(path))
         )
-        options = {} if cache_bytes is None else {"rdcc_nbytes": cache_bytes}
+        options: dict[str, Any] = (
+            {} if cache_bytes is None else {"rdcc_nbytes": cache_bytes}
+        )
         yield stack.enter_context(h5py.File(source, "r", **options))
 
 

@@ -135,7 +135,8 @@ def _newest(images: Column, key: str) -> Column:
         return images
     frames: NDArray[np.uint8] | None = None
     for step, data in enumerate(images):
-        image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        encoded = np.frombuffer(data, np.uint8)  # type: ignore[arg-type]
+        image: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
         if image is None:
             raise QuarantineError(
                 Reason.CORRUPT_IMAGE,

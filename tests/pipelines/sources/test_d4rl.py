@@ -34,9 +34,10 @@ def read_items(path: pathlib.Path, **settings: Any) -> list[Any]:
 
 def sequence_dataset(path: pathlib.Path) -> list[dict[str, np.ndarray]]:
     """What D4RL's function of that name yields, by its own loop."""
-    with h5py.File(path) as file:
-        keys = [k for k in ("observations", "actions", "rewards", "timeouts")]
-        table = {key: file[key][()] for key in [*keys, "terminals"] if key in file}
+    opened: Any = h5py.File(path)
+    with opened as file:
+        fields = ("observations", "actions", "rewards", "terminals", "timeouts")
+        table = {key: file[key][()] for key in fields if key in file}
     found, rows = [], []
     for row in range(len(table["rewards"])):
         rows.append(row)
@@ -121,8 +122,9 @@ def test_a_table_that_is_not_whole(
     tmp_path: pathlib.Path, key: str, damage: str
 ) -> None:
     path = write(tmp_path)
-    with h5py.File(path, "r+") as file:
-        values = file[key][()]  # type: ignore[index]
+    opened: Any = h5py.File(path, "r+")
+    with opened as file:
+        values = file[key][()]
         del file[key]
         if damage == "short":
             file[key] = values[:-1]
