@@ -22,7 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gato.pipelines.sources import base
-from gato.pipelines.sources.hdf5 import check_is_hdf5, leaves, open_hdf5, read_values
+from gato.pipelines.sources.hdf5 import (
+    check_is_hdf5,
+    leaves,
+    open_hdf5,
+    open_values,
+    read_range,
+)
 from gato.pipelines.sources.stored_episode import (
     EpisodeMaker,
     Stored,
@@ -118,18 +124,20 @@ class _Table:
     """One open file."""
 
     def __init__(self, file: h5py.File, dataset: Dataset) -> None:
-        self._file = file
+        # Held open: their chunks are then decompressed once.
         self._observations = {
-            name or "observation": f"observations/{name}".rstrip("/")
+            name or "observation": open_values(file, f"observations/{name}".rstrip("/"))
             for name in leaves(file, "observations")
             if is_wanted(name or "observation", dataset)
         }
         self._actions = {
-            name or "action": f"actions/{name}".rstrip("/")
+            name or "action": open_values(file, f"actions/{name}".rstrip("/"))
             for name in leaves(file, "actions")
         }
+        self._rewards = open_values(file, "rewards")
         keys = (f"infos/{key}" for key in success_keys(dataset))
-        self._success = next((k for k in keys if _is_data_set(file, k)), None)
+        success = next((k for k in keys if _is_data_set(file, k)), None)
+        self._success = None if success is None else open_values(file, success)
 
     def episodes(
         self, maker: EpisodeMaker, ends: NDArray[np.int64]
@@ -145,19 +153,16 @@ class _Table:
         yield from maker.each(range(first, first + len(ends)), load)
 
     def _load(self, start: int, stop: int) -> Stored:
-        def columns(paths: dict[str, str]) -> dict[str, NDArray[Any]]:
-            return {
-                key: read_values(self._file, path, start, stop)
-                for key, path in paths.items()
-            }
+        def columns(table: dict[str, h5py.Dataset]) -> dict[str, NDArray[Any]]:
+            return {k: read_range(values, start, stop) for k, values in table.items()}
 
         return Stored(
             observations=columns(self._observations),
             actions=columns(self._actions),
-            rewards=read_values(self._file, "rewards", start, stop),
+            rewards=read_range(self._rewards, start, stop),
             success=None
             if self._success is None
-            else read_values(self._file, self._success, start, stop),
+            else read_range(self._success, start, stop),
         )
 
 
@@ -195,12 +200,13 @@ def _ends(file: h5py.File, start: int, stop: int) -> NDArray[np.int64]:
         QuarantineError: If no episode ends there.
     """
     flags = [name for name in ("terminals", "timeouts") if name in file]
+    values = [open_values(file, name) for name in flags]
     found = []
     for block in range(start, stop, _BLOCK_STEPS):
         last = min(block + _BLOCK_STEPS, stop)
         is_end = np.zeros(last - block, bool)
-        for name in flags:
-            is_end |= read_values(file, name, block, last).reshape(last - block) != 0
+        for each in values:
+            is_end |= read_range(each, block, last).reshape(last - block) != 0
         found.append(np.flatnonzero(is_end) + block + 1)
     ends = np.concatenate(found) if found else np.zeros(0, np.int64)
     if len(ends) == 0:

@@ -52,10 +52,8 @@ def check_is_hdf5(path: str, format: str, example: str) -> None:
         )
 
 
-def read_values(
-    file: h5py.File, path: str, start: int = 0, stop: int | None = None
-) -> NDArray[Any]:
-    """Returns a data set's values, or those of a range along its first axis.
+def read_values(file: h5py.File, path: str) -> NDArray[Any]:
+    """Returns a data set's values.
 
     They are in this machine's byte order, so that equal episodes have equal dtypes.
 
@@ -70,15 +68,34 @@ def read_values(
         if path in file:
             raise
         raise missing(path) from error
-    if start or stop is not None:
-        values = h5py.Dataset(dataset)[start:stop]
-        return values.astype(values.dtype.newbyteorder("="), copy=False)
     dtype = dataset.dtype.newbyteorder("=")
     if dtype.kind == "O":
         return np.asarray(h5py.Dataset(dataset)[()], object)
     values = np.empty(dataset.shape, dtype)
     dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
     return values
+
+
+def open_values(file: h5py.File, path: str) -> h5py.Dataset:
+    """Returns a data set, whose decompressed chunks are kept while it is held.
+
+    Raises:
+        QuarantineError: MISSING_FIELD if it is not there.
+    """
+    found = file.get(path)
+    if not isinstance(found, h5py.Dataset):
+        raise missing(path)
+    return found
+
+
+def read_range(values: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
+    """Returns a range along the first axis, in this machine's byte order.
+
+    Raises:
+        OSError: If its bytes are damaged.
+    """
+    found = values[start:stop]
+    return found.astype(found.dtype.newbyteorder("="), copy=False)
 
 
 def leaves(file: h5py.File, path: str) -> list[str]:

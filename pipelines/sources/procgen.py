@@ -183,7 +183,8 @@ def _as_pixels(frames: NDArray[Any]) -> NDArray[np.uint8]:
     """
     if frames.dtype == np.uint8:
         return frames
-    pixels = frames.astype(np.uint8) if frames.dtype.kind in "iuf" else None
+    with np.errstate(invalid="ignore"):  # what is lost is seen below
+        pixels = frames.astype(np.uint8) if frames.dtype.kind in "iuf" else None
     if pixels is None or not np.array_equal(pixels, frames):
         raise QuarantineError(
             Reason.WRONG_DTYPE,

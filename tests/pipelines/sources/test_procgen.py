@@ -142,6 +142,8 @@ def test_terminated_is_another_name_of_done(shards: pathlib.Path) -> None:
         ({"observations": np.zeros((4, 64, 64, 3))}, Reason.WRONG_SHAPE),
         ({"observations": np.zeros((6, 3, 64, 64))}, Reason.WRONG_SHAPE),
         ({"observations": np.full((4, 3, 8, 8), 0.5)}, Reason.WRONG_DTYPE),
+        ({"observations": np.full((4, 3, 8, 8), np.nan)}, Reason.WRONG_DTYPE),
+        ({"observations": np.full((4, 3, 8, 8), 256)}, Reason.WRONG_DTYPE),
         ({"actions": np.zeros((2, 1), int)}, Reason.WRONG_SHAPE),
         ({"rewards": np.array(["a"] * 3)}, Reason.WRONG_DTYPE),
     ],
