@@ -16,16 +16,16 @@ import numpy as np
 def write(folder: pathlib.Path, lengths: Sequence[int]) -> None:
     """Writes episodes of so many actions, an archive each.
 
-    The red of a frame is the number of its row; action and reward of a row are ten
-    times that number, plus the episode's.
+    The red of a frame is the number of its row; the reward of a row is ten times that
+    number, plus the episode's, and its action a thousandth of the reward.
     """
     folder.mkdir(parents=True)
     for number, length in enumerate(lengths):
         rows = np.arange(length + 1)
         image = np.full((length + 1, 64, 64, 3), number, np.uint8)
         image[..., 0] = rows[:, None, None]
-        action = np.repeat((rows * 10 + number)[:, None], 6, 1).astype(np.float32)
         reward = (rows * 10 + number).astype(np.float32)
+        action = np.repeat(reward[:, None], 6, 1) / 1000
         action[0] = reward[0] = 0
         episode = {
             "image": image,
