@@ -2,8 +2,9 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gato.pipelines.sources.base import ReadsBeside, Source
 from gato.pipelines.sources.registry import source_for
@@ -57,9 +58,11 @@ def expand(dataset: Dataset) -> list[SourcePath]:
     found = _relative_paths(dataset)
     source = source_for(dataset.format)
     ordered = sorted(found.items())
+    # Many paths may share a folder of images, which is listed once.
+    list_below = functools.cache(files.versions_below)
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         found_files = pool.map(
-            lambda item: list(_members(item[1], source, dataset)), ordered
+            lambda item: list(_members(item[1], source, dataset, list_below)), ordered
         )
         return [
             SourcePath(
@@ -138,7 +141,10 @@ def _common_folder(folders: list[str]) -> str:
 
 
 def _members(
-    path: str, source: Source, dataset: Dataset
+    path: str,
+    source: Source,
+    dataset: Dataset,
+    list_below: Callable[[str], dict[str, tuple[int, str]]] = files.versions_below,
 ) -> Iterator[tuple[str, int, str]]:
     for member in source.files(path):
         size, version = files.version(member)
@@ -147,7 +153,7 @@ def _members(
         for other in source.beside(path, dataset):
             name = other.rstrip("/").rpartition("/")[2]
             if files.is_folder(other):
-                for below, (size, version) in files.versions_below(other).items():
+                for below, (size, version) in list_below(other).items():
                     yield f"{name}/{below}", size, version
             else:
                 yield name, *files.version(other)

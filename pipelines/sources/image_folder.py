@@ -9,6 +9,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import errno
+import functools
 import threading
 from collections.abc import Iterator
 
@@ -117,7 +118,7 @@ def base_name(url: str) -> str:
 
 def with_images(partitions: list[base.Partition], folder: str) -> list[base.Partition]:
     """Shares the bytes of a folder's images among the partitions that need them."""
-    images = num_bytes(folder)
+    images = _num_bytes_once(folder)
     total = sum(part.num_bytes for part in partitions) or 1
     before = 0
     shared = []
@@ -127,6 +128,12 @@ def with_images(partitions: list[base.Partition], folder: str) -> list[base.Part
         shared.append(dataclasses.replace(part, num_bytes=part.num_bytes + more))
         before = after
     return shared
+
+
+@functools.lru_cache(maxsize=8)
+def _num_bytes_once(folder: str) -> int:
+    # Thousands of files may share a folder of millions, and this only shows progress.
+    return num_bytes(folder)
 
 
 def num_bytes(folder: str) -> int:
