@@ -166,9 +166,14 @@ class EpisodeWriter:
             for name, array in arrays.items()
         ]
         self._schema = pa.schema(fields, {columns.VERSION_KEY: columns.VERSION})
-        texts: Any = [n for n, a in arrays.items() if pa.types.is_string(a.type)]
+        # Parquet has no bytes: plain, a byte takes four; of a dictionary, one.
+        small: Any = [
+            f"{name}{'' if pa.types.is_string(array.type) else '.list.element'}"
+            for name, array in arrays.items()
+            if _is_small(array.type)
+        ]
         self._writer = pq.ParquetWriter(
-            self._file, self._schema, compression="zstd", use_dictionary=texts
+            self._file, self._schema, compression="zstd", use_dictionary=small
         )
 
     def _metadata(self, name: str) -> dict[bytes, bytes]:
@@ -190,6 +195,13 @@ class EpisodeWriter:
         rows = max(1, 2 * self._row_group_bytes // each)
         self._writer.write_table(table, row_group_size=rows)
         self._held = []
+
+
+def _is_small(type_: pa.DataType) -> bool:
+    """Whether a type has few values, or the same ones again and again."""
+    is_tensor = isinstance(type_, pa.FixedShapeTensorType)
+    is_byte = is_tensor and type_.value_type in (pa.uint8(), pa.int8())
+    return pa.types.is_string(type_) or is_byte
 
 
 def _is_action(name: str) -> bool:

@@ -33,7 +33,6 @@ class RowStream:
         """
         self._file = file
         self._columns = list(columns)
-        self._batch_rows = batch_rows
         self._row = 0
         self._group = 0
         while self._group < file.num_row_groups:
@@ -42,7 +41,7 @@ class RowStream:
                 break
             self._row += num_rows
             self._group += 1
-        self._batches = self._read()
+        self._batches = _read(file, self._columns, self._group, batch_rows)
         self._held: list[tuple[int, pa.RecordBatch | QuarantineError, int]] = []
 
     def take(self, start: int, stop: int) -> pa.Table:
@@ -77,26 +76,32 @@ class RowStream:
             )
         return pa.Table.from_batches(pieces)
 
-    def _read(self) -> Iterator[tuple[pa.RecordBatch | QuarantineError, int]]:
-        for group in range(self._group, self._file.num_row_groups):
-            metadata = self._file.metadata.row_group(group)
-            each = metadata.total_byte_size // max(1, metadata.num_rows) + 1
-            size = self._batch_rows or min(1 << 16, _BATCH_BYTES // each)
-            read = 0
-            try:
-                for batch in self._file.iter_batches(
-                    batch_size=max(1, size),
-                    row_groups=[group],
-                    columns=self._columns,
-                    use_threads=False,
-                ):
-                    yield batch, batch.num_rows
-                    read += batch.num_rows
-            except (OSError, pa.ArrowException, ValueError) as error:
-                verdict = QuarantineError(
-                    Reason.CORRUPT_FILE, f"row group {group} cannot be read: {error!r}"
-                )
-                yield verdict, metadata.num_rows - read
+
+# Not a method: a generator that holds the stream, which holds it, would keep its row
+# group in memory until Python looks for cycles.
+def _read(
+    file: pq.ParquetFile, columns: list[str], first_group: int, batch_rows: int | None
+) -> Iterator[tuple[pa.RecordBatch | QuarantineError, int]]:
+    """Yields batches and how many rows each has, or the verdict on so many rows."""
+    for group in range(first_group, file.num_row_groups):
+        metadata = file.metadata.row_group(group)
+        each = metadata.total_byte_size // max(1, metadata.num_rows) + 1
+        size = batch_rows or min(1 << 16, _BATCH_BYTES // each)
+        read = 0
+        try:
+            for batch in file.iter_batches(
+                batch_size=max(1, size),
+                row_groups=[group],
+                columns=columns,
+                use_threads=False,
+            ):
+                yield batch, batch.num_rows
+                read += batch.num_rows
+        except (OSError, pa.ArrowException, ValueError) as error:
+            verdict = QuarantineError(
+                Reason.CORRUPT_FILE, f"row group {group} cannot be read: {error!r}"
+            )
+            yield verdict, metadata.num_rows - read
 
 
 def stored_column(chunked: pa.ChunkedArray, key: str) -> Column:
