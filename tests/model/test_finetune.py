@@ -1,5 +1,6 @@
 """Few-shot fine-tuning: which episodes are learned from, what is played and kept."""
 
+import importlib.util
 import itertools
 import json
 import pathlib
@@ -355,9 +356,7 @@ def test_smoothing_takes_three_in_a_row():
 
 
 def test_a_figure_without_matplotlib_is_said_before_the_work(monkeypatch, capsys):
-    from gato.model.finetuning import results
-
-    monkeypatch.setattr(results.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     given = ["--shards", "x", "--suite", "y", "--output", "z", "--from", "a=b"]
     assert finetune.main(given) == 2
     assert "pip install matplotlib" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Pages longer than a row: text may be split, an image never, and nothing is lost."""
 
+import itertools
 import json
 import pathlib
 
@@ -99,9 +100,13 @@ def test_a_long_page_is_cut_and_comes_back(tmp_path: pathlib.Path) -> None:
         item = tokenize_document(document, Image(), tokenizer)
         found = pieces[document.document_id]
         ordered = [found[piece] for piece in range(len(found))]
-        assert sum((tokens for tokens, _, _ in ordered), []) == item.tokens.tolist()
-        assert sum((kinds for _, kinds, _ in ordered), []) == item.kind.tolist()
-        assert sum((images for *_, images in ordered), []) == item.images
+        tokens, kinds, images = (
+            list(itertools.chain.from_iterable(parts))
+            for parts in zip(*ordered, strict=True)
+        )
+        assert tokens == item.tokens.tolist()
+        assert kinds == item.kind.tolist()
+        assert images == item.images
     assert len(pieces["train-00000-of-01439.parquet/0"]) > 3
     assert verify.main([str(output)]) == 0
     accounts = load_dataset_manifest(str(output / "pages")).accounts

@@ -85,8 +85,8 @@ def test_the_columns_of_cc12m_and_another_folder(tmp_path: pathlib.Path) -> None
         (f"{NAME}/{n}", Reason.MISSING_IMAGE) for n in range(5)
     ]
     assert pairs(read(path, images=str(tmp_path / "photos"))) == expected
+    gone = dataset("captions_tsv", images=str(tmp_path / "gone"))
     with pytest.raises(UsageError, match="images: FOLDER"):
-        gone = dataset("captions_tsv", images=str(tmp_path / "gone"))
         CaptionsTsvSource().beside(str(path), gone)
 
 

@@ -1,5 +1,6 @@
 """Our LeRobot reader beside LeRobot's own, whose files and findings are in testdata."""
 
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -129,7 +130,7 @@ def test_videos_that_are_not_wanted_are_not_opened(path: pathlib.Path) -> None:
 
 
 def test_without_pyav(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'gato-pipelines\[video\]'"):
         read_items(path)
     assert len(read_items(path, observations={"exclude": ["*.images.*"]})) == 5

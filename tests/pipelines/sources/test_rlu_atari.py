@@ -1,5 +1,6 @@
 """Atari transitions of RL Unplugged, put in order again."""
 
+import itertools
 import pathlib
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_a_game_that_stands_still(tmp_path: pathlib.Path) -> None:
     assert shown == frames[:-1]
     # Each step leads to the next, in frames and in actions.
     pairs = {(row["a_t"][0], row["a_tp1"][0]) for row in rows}
-    assert all(pair in pairs for pair in zip(played, played[1:], strict=False))
+    assert all(pair in pairs for pair in itertools.pairwise(played))
     assert sorted(played) == sorted(actions)
 
 
@@ -136,7 +137,7 @@ def test_a_walk_is_found_and_all_of_it(
     states: list[int], terminal: bool, data: st.DataObject
 ) -> None:
     """Law: shuffled steps of a walk come back as a walk over all of them."""
-    steps = list(zip(states, states[1:], strict=False))
+    steps = list(itertools.pairwise(states))
     last = [False] * (len(steps) - 1) + [terminal]
     places = data.draw(st.permutations(range(len(steps))))
     before = np.array([steps[place][0] for place in places])
