@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find model pipelines schemas tokenizers -name '*.py')
 
-.PHONY: demo test test-long lint types lock clean setup help
+.PHONY: demo play test test-long lint types lock clean setup help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -14,6 +14,9 @@ setup: $(VENV)/.installed  ## .venv with the locked requirements and this projec
 
 demo: $(VENV)/.installed  ## the main job on real input: record, build, verify, look, train
 	$(BIN)/python -m gato.pipelines.demo --folder runs/demo
+
+play: $(VENV)/.installed  ## a trained agent acts live, one episode is shown
+	$(BIN)/python -m gato.model.play --checkpoint checkpoints/small
 
 test: $(VENV)/.installed  ## every test that fits CI
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not long"

@@ -12,6 +12,7 @@ are left out. gato-evaluate takes the folder as --checkpoint and its
 
 import argparse
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -65,6 +66,9 @@ def _save_weights(trained: Trained, output: str) -> None:
                 meta=ocp.args.JsonSave(meta),
             ),
         )
+    # Orbax's marks name the folder they were written in, which is nobody's business.
+    for mark in pathlib.Path(output).rglob("commit_success.txt"):
+        mark.write_text("committed\n", encoding="utf-8")
 
 
 def _export_suite(path: str, trained: Trained, output: str) -> None:

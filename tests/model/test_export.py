@@ -56,6 +56,8 @@ def test_weights_are_those_of_the_run_and_nothing_is_beside_them(exported):
     text = (exported / "out/checkpoints/3/state/_METADATA").read_text()
     assert "params" in text
     assert "optimizer" not in text
+    for file in (exported / "out").rglob("*"):
+        assert file.is_dir() or str(exported).encode() not in file.read_bytes()
 
 
 def test_it_is_evaluated_where_the_data_set_is_not(exported, grids, tmp_path):
