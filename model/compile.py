@@ -319,11 +319,22 @@ def _number(
     return parse
 
 
+_EXAMPLES = """examples:
+  gato-compile --topology v3:16x16 --model 1.18b --price 2.00
+  gato-compile --topology v5e:16x16 --model 1.18b --set model.positions=rope
+  gato-compile --topology v4:4x4x4 --model 364m --mesh data=64,fsdp=1 --json
+
+Needs libtpu (pip install 'gato-pipelines[compile]'); no TPU. Memory and collectives are
+the compiler's, hours and dollars are modelled."""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser."""
     parser = argparse.ArgumentParser(
         prog="gato-compile",
         description="Compiles the training step for a TPU slice, without one.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--topology", required=True, metavar="SLICE", help="as v3:16x16 or v4:4x4x4")

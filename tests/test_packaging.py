@@ -203,7 +203,8 @@ def test_extras_and_versions_are_stated(installed: Installed) -> None:
     assert SpecifierSet(metadata["Requires-Python"]) == SpecifierSet(">=3.11,<3.14")
     assert metadata["License-Expression"] or metadata["License"] == "Apache-2.0"
     extras = metadata.get_all("Provides-Extra", [])
-    assert sorted(extras) == ["all", "dev", "envs", "rlds", "train"]
+    known = ["all", "compile", "dev", "envs", "rlds", "train", "video"]
+    assert sorted(extras) == known
     # `all` is what the lock is resolved from.
     every = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     by_extra = {
@@ -212,13 +213,16 @@ def test_extras_and_versions_are_stated(installed: Installed) -> None:
         }
         for extra in extras
     }
-    parts = ("dev", "envs", "rlds", "train")
+    parts = ("dev", "envs", "rlds", "train", "video")
     assert by_extra["all"] == set().union(*(by_extra[part] for part in parts))
 
 
 COMMANDS = {
     "gato-build",
+    "gato-compile",
     "gato-evaluate",
+    "gato-export",
+    "gato-finetune",
     "gato-inspect",
     "gato-plan",
     "gato-record",

@@ -183,7 +183,7 @@ def test_a_value_of_another_type_is_told_with_its_place(
 def test_an_unknown_format_lists_the_known(capsys: Any, config: pathlib.Path) -> None:
     text = refused(capsys, changed_dataset(config, format="csv"))
     assert "datasets.0.format" in text
-    assert "'minari'" in text
+    assert " minari, " in text
     assert "'csv'" in text
 
 

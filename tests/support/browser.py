@@ -35,14 +35,11 @@ class Browser:
         read_commands, self._write = os.pipe()
         self._read, write_answers = os.pipe()
 
-        def inherit() -> None:
-            # To 10 and 11 first, lest one lies where the other belongs.
-            os.dup2(read_commands, 10)
-            os.dup2(write_answers, 11)
-            os.dup2(10, 3)
-            os.dup2(11, 4)
-
+        # A shell puts them to 3 and 4, by way of others lest one lies where the other
+        # belongs. Python's own way forks beside JAX's threads.
+        moved = f'exec 20<&{read_commands} 21>&{write_answers} 3<&20 4>&21; exec "$@"'
         command = [
+            *("bash", "-c", moved, "bash"),
             executable,
             "--headless",
             "--no-sandbox",
@@ -58,8 +55,7 @@ class Browser:
             command,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=inherit,
-            close_fds=False,
+            pass_fds=(read_commands, write_answers),
         )
         os.close(read_commands)
         os.close(write_answers)
