@@ -13,17 +13,16 @@ import array
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import numpy as np
 
 from gato.pipelines.sources import base, compressed, image_folder
 from gato.pipelines.sources.annotation_json import not_utf8, version
-from gato.pipelines.sources.image_folder import NamedImage, Pending
+from gato.pipelines.sources.image_folder import NamedImage, Pending, PicturedSource
 from gato.pipelines.sources.line_ranges import items_of_lines, line_ranges, open_range
 from gato.schemas import files
 from gato.schemas.config import Dataset
-from gato.schemas.episode import Document, TextPart, Unreadable
+from gato.schemas.episode import TextPart, Unreadable
 from gato.schemas.errors import QuarantineError, Reason, UsageError
 
 # Bytes of a partition: about 6,000 lines, so with images of 100 KB about 600 MB.
@@ -35,11 +34,8 @@ _FILE = "file://"
 _BOM = b"\xef\xbb\xbf"
 
 
-class CaptionsTsvSource:
+class CaptionsTsvSource(PicturedSource):
     """Captioned images of a TSV; partitions are ranges of lines."""
-
-    items: Literal["episodes", "documents"] = "documents"
-    order: Literal["number", "file"] = "file"
 
     def files(self, path: str) -> list[str]:
         """Returns the TSV.
@@ -55,19 +51,9 @@ class CaptionsTsvSource:
             )
         return [path]
 
-    def beside(self, path: str, dataset: Dataset) -> list[str]:
-        """Returns the folder of the images.
-
-        Raises:
-            UsageError: If it is not there.
-        """
-        folder = _folder(path, dataset)
-        if not files.is_folder(folder):
-            raise UsageError(
-                f"{path}: its images must lie in a folder, and {folder!r} is none. Give"
-                f" data set {dataset.name!r} images: FOLDER"
-            )
-        return [folder]
+    def folder(self, path: str, dataset: Dataset) -> str:
+        """Returns the data set's `images`, else the TSV's own folder."""
+        return dataset.images or path.rpartition("/")[0] or "."
 
     def partition(
         self, path: str, relative_path: str, dataset: Dataset
@@ -87,26 +73,13 @@ class CaptionsTsvSource:
                 parts = list(ranges)
         except OSError:  # it vanished; read() tells
             return [whole]
-        return image_folder.with_images(parts, _folder(path, dataset))
+        return image_folder.with_images(parts, self.folder(path, dataset))
 
-    def read(
+    def pending(
         self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
+    ) -> Iterator[Pending | Unreadable]:
         """Yields each line's pair, or the verdict on it."""
-        folder = _folder(partition.path, dataset)
-        items = _items(partition, folder)
-        yield from image_folder.read_images(items, folder, partition.path)
-
-    def read_texts(
-        self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
-        """Yields each line's caption, or the verdict on it."""
-        items = _items(partition, _folder(partition.path, dataset))
-        yield from image_folder.without_images(items, partition.path)
-
-
-def _folder(path: str, dataset: Dataset) -> str:
-    return dataset.images or path.rpartition("/")[0] or "."
+        return _items(partition, self.folder(partition.path, dataset))
 
 
 def _items(partition: base.Partition, folder: str) -> Iterator[Pending | Unreadable]:

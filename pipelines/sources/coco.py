@@ -9,16 +9,15 @@ as a dict.
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Literal
 
 import msgspec
 
 from gato.pipelines.sources import annotation_json, base, image_folder
 from gato.pipelines.sources.annotation_json import decode_entry, missing
-from gato.pipelines.sources.image_folder import NamedImage, Pending
+from gato.pipelines.sources.image_folder import NamedImage, Pending, PicturedSource
 from gato.schemas import files
 from gato.schemas.config import Dataset
-from gato.schemas.episode import Document, TextPart, Unreadable
+from gato.schemas.episode import TextPart, Unreadable
 from gato.schemas.errors import QuarantineError, Reason, UsageError
 
 # Annotations of a partition: with images of 150 KB, as COCO's are, about 600 MB.
@@ -67,11 +66,8 @@ class _Captions:
     unknown: str
 
 
-class CocoSource:
+class CocoSource(PicturedSource):
     """Captioned images; partitions are ranges of annotations."""
-
-    items: Literal["episodes", "documents"] = "documents"
-    order: Literal["number", "file"] = "file"
 
     def files(self, path: str) -> list[str]:
         """Returns the captions JSON.
@@ -86,14 +82,6 @@ class CocoSource:
             )
         return [path]
 
-    def beside(self, path: str, dataset: Dataset) -> list[str]:
-        """Returns the folder of the images.
-
-        Raises:
-            UsageError: If it is not there.
-        """
-        return [image_folder.check_image_folder(path, dataset)]
-
     def partition(
         self, path: str, relative_path: str, dataset: Dataset
     ) -> list[base.Partition]:
@@ -102,23 +90,15 @@ class CocoSource:
             count = len(_captions(path).annotations)
         except QuarantineError:  # read() tells
             return [base.Partition(path=path, relative_path=relative_path)]
-        folder = image_folder.image_folder(path, dataset)
+        folder = self.folder(path, dataset)
         size = files.size(path) + image_folder.num_bytes(folder)
         return base.item_ranges(path, relative_path, count, size, PARTITION_ITEMS)
 
-    def read(
+    def pending(
         self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
+    ) -> Iterator[Pending | Unreadable]:
         """Yields each annotation's pair, or the verdict on it."""
-        folder = image_folder.image_folder(partition.path, dataset)
-        items = _items(partition)
-        yield from image_folder.read_images(items, folder, partition.path)
-
-    def read_texts(
-        self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
-        """Yields each annotation's caption, or the verdict on it."""
-        yield from image_folder.without_images(_items(partition), partition.path)
+        return _items(partition)
 
 
 def _captions(path: str) -> _Captions:

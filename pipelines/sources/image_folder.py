@@ -5,6 +5,7 @@ a few at a time, ahead of use; an image that stands in several items, one after 
 other, is read once.
 """
 
+import abc
 import collections
 import concurrent.futures
 import dataclasses
@@ -12,6 +13,7 @@ import errno
 import functools
 import threading
 from collections.abc import Iterator
+from typing import Literal
 
 from gato.pipelines.sources import base
 from gato.schemas import files
@@ -59,30 +61,56 @@ class Pending:
     is_page: bool = False
 
 
-def image_folder(path: str, dataset: Dataset) -> str:
-    """Returns the data set's `images`, else the folder `images` beside `path`."""
-    return dataset.images or beside(path, "images")
+class PicturedSource(abc.ABC):
+    """What the readers of documents share whose images lie in a folder."""
+
+    items: Literal["episodes", "documents"] = "documents"
+    order: Literal["number", "file"] = "file"
+
+    def folder(self, path: str, dataset: Dataset) -> str:
+        """Returns the data set's `images`, else the folder `images` beside `path`."""
+        return dataset.images or beside(path, "images")
+
+    def beside(self, path: str, dataset: Dataset) -> list[str]:
+        """Returns what is read besides a path: the folder of its images.
+
+        Raises:
+            UsageError: If it is not there.
+        """
+        folder = self.folder(path, dataset)
+        if not files.is_folder(folder):
+            raise UsageError(
+                f"{path}: its images must lie in a folder, and {folder!r} is none. Give"
+                f" data set {dataset.name!r} images: FOLDER"
+            )
+        return [folder]
+
+    @abc.abstractmethod
+    def pending(
+        self, partition: base.Partition, dataset: Dataset
+    ) -> Iterator[Pending | Unreadable]:
+        """Yields a partition's documents without their images, or the verdicts."""
+
+    def read(
+        self, partition: base.Partition, dataset: Dataset
+    ) -> Iterator[Document | Unreadable]:
+        """Yields a partition's documents, or the verdicts on them."""
+        folder = self.folder(partition.path, dataset)
+        items = self.pending(partition, dataset)
+        yield from read_images(items, folder, partition.path)
+
+    def read_texts(
+        self, partition: base.Partition, dataset: Dataset
+    ) -> Iterator[Document | Unreadable]:
+        """Yields the documents' texts alone, or the verdicts on them."""
+        items = self.pending(partition, dataset)
+        yield from without_images(items, partition.path)
 
 
 def beside(path: str, name: str) -> str:
     """Returns the path of what lies in the same folder."""
     folder, slash, _ = path.rpartition("/")
     return folder + slash + name
-
-
-def check_image_folder(path: str, dataset: Dataset) -> str:
-    """Returns the folder of a path's images.
-
-    Raises:
-        UsageError: If it is not there.
-    """
-    folder = image_folder(path, dataset)
-    if not files.is_folder(folder):
-        raise UsageError(
-            f"{path}: its images must lie in a folder, and {folder!r} is none. Give"
-            f" data set {dataset.name!r} images: FOLDER"
-        )
-    return folder
 
 
 def check_name(name: str) -> str:

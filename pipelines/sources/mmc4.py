@@ -15,18 +15,17 @@ id ends in its line's number, from 0. `pages.py` says what a page becomes.
 import contextlib
 import zipfile
 from collections.abc import Iterator
-from typing import Literal
 
 import msgspec
 
 from gato.pipelines.sources import base, compressed, image_folder
 from gato.pipelines.sources.annotation_json import decode_entry, missing
-from gato.pipelines.sources.image_folder import NamedImage, Pending
+from gato.pipelines.sources.image_folder import NamedImage, Pending, PicturedSource
 from gato.pipelines.sources.line_ranges import items_of_lines, line_ranges, open_range
 from gato.pipelines.sources.pages import page
 from gato.schemas import files
 from gato.schemas.config import Dataset
-from gato.schemas.episode import Document, Unreadable
+from gato.schemas.episode import Unreadable
 from gato.schemas.errors import QuarantineError, Reason, UsageError
 
 # Bytes of a partition: about 1,000 pages, whose images are read too.
@@ -51,11 +50,8 @@ class _Page(msgspec.Struct):
 _PAGE = msgspec.json.Decoder(_Page)
 
 
-class Mmc4Source:
+class Mmc4Source(PicturedSource):
     """Interleaved pages of JSON lines; partitions are ranges of lines."""
-
-    items: Literal["episodes", "documents"] = "documents"
-    order: Literal["number", "file"] = "file"
 
     def files(self, path: str) -> list[str]:
         """Returns the JSON lines.
@@ -70,14 +66,6 @@ class Mmc4Source:
                 " after it), such as docs_no_face_shard_0_v3.jsonl.zip"
             )
         return [path]
-
-    def beside(self, path: str, dataset: Dataset) -> list[str]:
-        """Returns the folder of the images.
-
-        Raises:
-            UsageError: If it is not there.
-        """
-        return [image_folder.check_image_folder(path, dataset)]
 
     def partition(
         self, path: str, relative_path: str, dataset: Dataset
@@ -94,22 +82,13 @@ class Mmc4Source:
                 parts = list(ranges)
         except OSError:  # it vanished; read() tells
             return [whole]
-        return image_folder.with_images(parts, image_folder.image_folder(path, dataset))
+        return image_folder.with_images(parts, self.folder(path, dataset))
 
-    def read(
+    def pending(
         self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
+    ) -> Iterator[Pending | Unreadable]:
         """Yields each line's page, or the verdict on it."""
-        folder = image_folder.image_folder(partition.path, dataset)
-        items = items_of_lines(partition, _lines(partition), _page)
-        yield from image_folder.read_images(items, folder, partition.path)
-
-    def read_texts(
-        self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
-        """Yields each line's texts, or the verdict on them."""
-        items = items_of_lines(partition, _lines(partition), _page)
-        yield from image_folder.without_images(items, partition.path)
+        return items_of_lines(partition, _lines(partition), _page)
 
 
 def _lines(partition: base.Partition) -> Iterator[tuple[int, bytes | None]]:

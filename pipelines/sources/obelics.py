@@ -8,18 +8,18 @@ id ends in its row's number. `pages.py` says what a page becomes.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from gato.pipelines.sources import base, image_folder
 from gato.pipelines.sources.annotation_json import not_utf8
-from gato.pipelines.sources.image_folder import NamedImage, Pending
+from gato.pipelines.sources.image_folder import NamedImage, Pending, PicturedSource
 from gato.pipelines.sources.pages import page
 from gato.pipelines.sources.parquet_rows import as_bytes, partition_parquet, read_rows
 from gato.schemas import files
 from gato.schemas.config import Dataset
-from gato.schemas.episode import Document, Unreadable
+from gato.schemas.episode import Unreadable
 from gato.schemas.errors import QuarantineError, Reason, UsageError
 
 # Of Parquet a partition: about 1,000 pages, whose images are read too.
@@ -29,11 +29,8 @@ PARTITION_BYTES = 4 << 20
 _BETWEEN_TEXTS = "\n\n"
 
 
-class ObelicsSource:
+class ObelicsSource(PicturedSource):
     """Interleaved pages of Parquet rows; partitions are ranges of row groups."""
-
-    items: Literal["episodes", "documents"] = "documents"
-    order: Literal["number", "file"] = "file"
 
     def files(self, path: str) -> list[str]:
         """Returns the Parquet file.
@@ -48,14 +45,6 @@ class ObelicsSource:
             )
         return [path]
 
-    def beside(self, path: str, dataset: Dataset) -> list[str]:
-        """Returns the folder of the images.
-
-        Raises:
-            UsageError: If it is not there.
-        """
-        return [image_folder.check_image_folder(path, dataset)]
-
     def partition(
         self, path: str, relative_path: str, dataset: Dataset
     ) -> list[base.Partition]:
@@ -64,21 +53,13 @@ class ObelicsSource:
             parts = partition_parquet(path, relative_path, PARTITION_BYTES)
         except Exception:  # whatever pyarrow raises of a damaged file; read() tells
             return [base.Partition(path=path, relative_path=relative_path)]
-        return image_folder.with_images(parts, image_folder.image_folder(path, dataset))
+        return image_folder.with_images(parts, self.folder(path, dataset))
 
-    def read(
+    def pending(
         self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
+    ) -> Iterator[Pending | Unreadable]:
         """Yields each row's page, or the verdict on it."""
-        folder = image_folder.image_folder(partition.path, dataset)
-        items = _items(partition)
-        yield from image_folder.read_images(items, folder, partition.path)
-
-    def read_texts(
-        self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
-        """Yields each row's texts, or the verdict on them."""
-        yield from image_folder.without_images(_items(partition), partition.path)
+        return _items(partition)
 
 
 def _items(partition: base.Partition) -> Iterator[Pending | Unreadable]:

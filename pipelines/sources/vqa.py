@@ -14,16 +14,15 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Literal
 
 import msgspec
 
 from gato.pipelines.sources import annotation_json, base, image_folder
 from gato.pipelines.sources.annotation_json import decode_entry, missing
-from gato.pipelines.sources.image_folder import NamedImage, Pending
+from gato.pipelines.sources.image_folder import NamedImage, Pending, PicturedSource
 from gato.schemas import files
 from gato.schemas.config import Dataset
-from gato.schemas.episode import Document, TextPart, Unreadable
+from gato.schemas.episode import TextPart, Unreadable
 from gato.schemas.errors import QuarantineError, Reason, UsageError
 
 # Questions of a partition, of which five or six share an image of about 150 KB.
@@ -96,11 +95,8 @@ class _Questions:
         return len(self.questions) + len(self.strays)
 
 
-class VqaSource:
+class VqaSource(PicturedSource):
     """Questions on images; partitions are ranges of questions."""
-
-    items: Literal["episodes", "documents"] = "documents"
-    order: Literal["number", "file"] = "file"
 
     def files(self, path: str) -> list[str]:
         """Returns the questions JSON.
@@ -123,7 +119,7 @@ class VqaSource:
             UsageError: If one is not there, or several annotations could be meant.
         """
         annotations = find_annotations(path, dataset)
-        return [annotations, image_folder.check_image_folder(path, dataset)]
+        return [annotations, *super().beside(path, dataset)]
 
     def partition(
         self, path: str, relative_path: str, dataset: Dataset
@@ -135,23 +131,14 @@ class VqaSource:
         except QuarantineError:  # read() tells
             return [base.Partition(path=path, relative_path=relative_path)]
         size = files.size(path) + files.size(annotations)
-        size += image_folder.num_bytes(image_folder.image_folder(path, dataset))
+        size += image_folder.num_bytes(self.folder(path, dataset))
         return base.item_ranges(path, relative_path, count, size, PARTITION_ITEMS)
 
-    def read(
+    def pending(
         self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
+    ) -> Iterator[Pending | Unreadable]:
         """Yields each question with its answer, or the verdict on it."""
-        folder = image_folder.image_folder(partition.path, dataset)
-        items = _items(partition, dataset)
-        yield from image_folder.read_images(items, folder, partition.path)
-
-    def read_texts(
-        self, partition: base.Partition, dataset: Dataset
-    ) -> Iterator[Document | Unreadable]:
-        """Yields each question and answer without image, or the verdict on it."""
-        items = _items(partition, dataset)
-        yield from image_folder.without_images(items, partition.path)
+        return _items(partition, dataset)
 
 
 def find_annotations(path: str, dataset: Dataset) -> str:
