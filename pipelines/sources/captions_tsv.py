@@ -19,7 +19,11 @@ import numpy as np
 from gato.pipelines.sources import base, compressed, image_folder
 from gato.pipelines.sources.annotation_json import not_utf8, version
 from gato.pipelines.sources.image_folder import NamedImage, Pending, PicturedSource
-from gato.pipelines.sources.line_ranges import items_of_lines, line_ranges, open_range
+from gato.pipelines.sources.line_ranges import (
+    items_of_lines,
+    open_range,
+    shared_line_ranges,
+)
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import TextPart, Unreadable
@@ -59,21 +63,13 @@ class CaptionsTsvSource(PicturedSource):
         self, path: str, relative_path: str, dataset: Dataset
     ) -> list[base.Partition]:
         """Splits an uncompressed TSV into ranges of lines."""
-        whole = base.Partition(path=path, relative_path=relative_path)
-        try:
-            size = files.size(path)
-            if compressed.compression(path):
-                parts = [
-                    base.Partition(
-                        path=path, relative_path=relative_path, num_bytes=size
-                    )
-                ]
-            else:
-                ranges = line_ranges(path, relative_path, size, "line", PARTITION_BYTES)
-                parts = list(ranges)
-        except OSError:  # it vanished; read() tells
-            return [whole]
-        return image_folder.with_images(parts, self.folder(path, dataset))
+        return shared_line_ranges(
+            path,
+            relative_path,
+            self.folder(path, dataset),
+            is_plain=not compressed.compression(path),
+            most_bytes=PARTITION_BYTES,
+        )
 
     def pending(
         self, partition: base.Partition, dataset: Dataset

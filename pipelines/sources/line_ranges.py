@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Literal
 
 from gato.pipelines.sources import base, compressed
-from gato.pipelines.sources.image_folder import Pending
+from gato.pipelines.sources.image_folder import Pending, with_images
 from gato.schemas import files
 from gato.schemas.episode import Unreadable
 from gato.schemas.errors import QuarantineError, Reason
@@ -54,6 +54,28 @@ def line_ranges(
             start, first = stop, first + num_lines
             if not size:
                 return
+
+
+def shared_line_ranges(
+    path: str, relative_path: str, folder: str, *, is_plain: bool, most_bytes: int
+) -> list[base.Partition]:
+    """Returns the partitions of lines whose images lie in a folder.
+
+    Args:
+        path: Of the lines.
+        relative_path: What ids begin with.
+        folder: Of the images, whose bytes are shared among the partitions.
+        is_plain: Whether the file can be entered elsewhere than at its start.
+        most_bytes: Of a range, before the rest of its last line.
+    """
+    try:
+        size = files.size(path)
+        parts = [base.Partition(path=path, relative_path=relative_path, num_bytes=size)]
+        if is_plain:
+            parts = list(line_ranges(path, relative_path, size, "line", most_bytes))
+    except OSError:  # it vanished; read() tells
+        return [base.Partition(path=path, relative_path=relative_path)]
+    return with_images(parts, folder)
 
 
 def _count_lines(file: IO[bytes], num_bytes: int) -> int:

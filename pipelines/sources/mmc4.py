@@ -21,7 +21,11 @@ import msgspec
 from gato.pipelines.sources import base, compressed, image_folder
 from gato.pipelines.sources.annotation_json import decode_entry, missing
 from gato.pipelines.sources.image_folder import NamedImage, Pending, PicturedSource
-from gato.pipelines.sources.line_ranges import items_of_lines, line_ranges, open_range
+from gato.pipelines.sources.line_ranges import (
+    items_of_lines,
+    open_range,
+    shared_line_ranges,
+)
 from gato.pipelines.sources.pages import page
 from gato.schemas import files
 from gato.schemas.config import Dataset
@@ -71,18 +75,13 @@ class Mmc4Source(PicturedSource):
         self, path: str, relative_path: str, dataset: Dataset
     ) -> list[base.Partition]:
         """Splits an uncompressed file into ranges of lines."""
-        whole = base.Partition(path=path, relative_path=relative_path)
-        try:
-            size = files.size(path)
-            parts = [
-                base.Partition(path=path, relative_path=relative_path, num_bytes=size)
-            ]
-            if path.endswith(".jsonl"):
-                ranges = line_ranges(path, relative_path, size, "line", PARTITION_BYTES)
-                parts = list(ranges)
-        except OSError:  # it vanished; read() tells
-            return [whole]
-        return image_folder.with_images(parts, self.folder(path, dataset))
+        return shared_line_ranges(
+            path,
+            relative_path,
+            self.folder(path, dataset),
+            is_plain=path.endswith(".jsonl"),
+            most_bytes=PARTITION_BYTES,
+        )
 
     def pending(
         self, partition: base.Partition, dataset: Dataset
