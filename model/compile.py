@@ -31,7 +31,7 @@ from gato.model.config import PAPER_LENGTH, PAPER_VOCABULARY, override
 from gato.model.configs import PRESETS
 from gato.model.describe import describe, work_of
 from gato.model.kernels import Choice, choose
-from gato.model.options import resolve_config
+from gato.model.options import add_overrides, resolve_config
 from gato.model.sharding import AXES, BATCH_AXES, check_mesh, mesh_of, parse_mesh
 from gato.model.step import Model, jit_train_step, make_initial_state, state_shardings
 from gato.model.topology import Topology, get_topology
@@ -342,14 +342,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, help="rows of the global batch")
     add("--steps", type=int, help="updates of the whole run")
     add("--mesh", metavar="SIZES", help="as data=32,fsdp=16; else chosen to leave room")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="any key of the config, as model.remat=block; repeatable",
-    )
+    add_overrides(parser, "any key of the config, as model.remat=block")
     add(
         "--sequence_length",
         type=_number(int, "a count of at least 1", lambda n: n >= 1),

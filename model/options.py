@@ -1,6 +1,7 @@
 """The command line of `gato-train`, and the configuration that it resolves to."""
 
 import argparse
+from collections.abc import Sequence
 
 from gato.model.config import TrainConfig, override
 from gato.model.configs import PRESETS
@@ -39,14 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--weights", metavar="WEIGHTS", help="as babyai=1,text=0.5; else the manifests'"
     )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="any key of the config, as optimizer.peak_lr=1e-4; repeatable",
-    )
+    add_overrides(parser, "any key of the config, as optimizer.peak_lr=1e-4")
     add(
         "--profile",
         metavar="START:STOP",
@@ -63,6 +57,32 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_overrides(parser: argparse.ArgumentParser, which: str) -> None:
+    """Adds `--set KEY=VALUE`; its help says which keys."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help=f"{which}; repeatable",
+    )
+
+
+def apply_overrides(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
+    """Returns the config with what `--set` replaces.
+
+    Raises:
+        UsageError: If one is no KEY=VALUE, a key is unknown or a value does not fit.
+    """
+    for given in overrides:
+        key, equals, value = given.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes KEY=VALUE, got {given!r}")
+        config = override(config, key, value)
+    return config
+
+
 def resolve_config(arguments: argparse.Namespace) -> TrainConfig:
     """Returns the preset with what the command line replaces.
 
@@ -70,11 +90,7 @@ def resolve_config(arguments: argparse.Namespace) -> TrainConfig:
         UsageError: If a key is unknown or a value does not fit.
     """
     config = PRESETS[arguments.model]()
-    for given in arguments.overrides:
-        key, equals, value = given.partition("=")
-        if not equals:
-            raise UsageError(f"--set takes KEY=VALUE, got {given!r}")
-        config = override(config, key, value)
+    config = apply_overrides(config, arguments.overrides)
     for key, value in (
         ("steps", arguments.steps),
         ("data.batch_size", arguments.batch_size),

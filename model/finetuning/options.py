@@ -4,7 +4,8 @@ import argparse
 import dataclasses
 import re
 
-from gato.model.config import OptimizerConfig, TrainConfig, override
+from gato.model.config import OptimizerConfig, TrainConfig
+from gato.model.options import add_overrides, apply_overrides
 from gato.schemas.errors import UsageError
 
 SCRATCH = "scratch"
@@ -67,14 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--prompt_tokens", type=int, help="longest prompt; 0: none (the row's length)")
     add("--batch", type=int, default=16, help="environments at a time (%(default)s)")
     add("--seed", type=int, default=0, help="of the choice and the order (%(default)s)")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="any key of the config that keeps the weights' shapes; repeatable",
-    )
+    add_overrides(parser, "any key of the config that keeps the weights' shapes")
     return parser
 
 
@@ -166,9 +160,4 @@ def tuning_config(base: TrainConfig, arguments: argparse.Namespace) -> TrainConf
         microbatches=1,
         seed=arguments.seed,
     )
-    for given in arguments.overrides:
-        key, equals, value = given.partition("=")
-        if not equals:
-            raise UsageError(f"--set takes KEY=VALUE, got {given!r}")
-        config = override(config, key, value)
-    return config
+    return apply_overrides(config, arguments.overrides)
