@@ -15,7 +15,13 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from gato.pipelines.recorders import ale_world as world
-from gato.pipelines.recorders.domain import Description, Domain, Recipe, Rollout
+from gato.pipelines.recorders.domain import (
+    Description,
+    Domain,
+    Recipe,
+    Rollout,
+    check_fractions,
+)
 from gato.schemas.errors import UsageError
 
 Player = Callable[[NDArray[np.uint8]], int]
@@ -111,11 +117,7 @@ class Atari(Domain):
 
     def check_noise(self, noise: Sequence[float]) -> None:
         """Refuses what is no fraction between 0 and 1."""
-        if not noise or not all(0 < fraction < 1 for fraction in noise):
-            raise UsageError(
-                "--noise takes fractions between 0 and 1 (the policies expert and"
-                f" random are these ends), got {list(noise)}"
-            )
+        check_fractions(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the limit, and the version of the emulator."""

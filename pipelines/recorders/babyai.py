@@ -25,6 +25,7 @@ from gato.pipelines.recorders.domain import (
     ExpertFailedError,
     Recipe,
     Rollout,
+    check_fractions,
 )
 from gato.schemas.errors import UsageError
 
@@ -114,11 +115,7 @@ class BabyAI(Domain):
 
     def check_noise(self, noise: Sequence[float]) -> None:
         """Refuses what is no fraction between 0 and 1."""
-        if not noise or not all(0 < fraction < 1 for fraction in noise):
-            raise UsageError(
-                "--noise takes fractions between 0 and 1 (the policies expert and"
-                f" random are these ends), got {list(noise)}"
-            )
+        check_fractions(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns minigrid's version, and how the view is drawn if it is."""

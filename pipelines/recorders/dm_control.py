@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from gato.pipelines.recorders import dm_control_world as world
 from gato.pipelines.recorders.dm_control_experts import EXPERTS, make_expert
-from gato.pipelines.recorders.domain import Description, Domain, Recipe, Rollout
+from gato.pipelines.recorders.domain import (
+    Description,
+    Domain,
+    Recipe,
+    Rollout,
+    check_deviations,
+)
 from gato.schemas.errors import UsageError
 
 _PACKAGES = ("dm-control", "mujoco")
@@ -86,11 +92,7 @@ class DMControl(Domain):
 
     def check_noise(self, noise: Sequence[float]) -> None:
         """Refuses what is no standard deviation above 0 and below the range's 2."""
-        if not noise or not all(0 < deviation < 2 for deviation in noise):
-            raise UsageError(
-                "--noise takes standard deviations above 0 and below 2, the width of"
-                f" an action's range, got {list(noise)}"
-            )
+        check_deviations(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the horizon and the versions that decide what happens."""

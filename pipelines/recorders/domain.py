@@ -116,6 +116,32 @@ def seeds(recipe: Recipe) -> Iterator[int]:
             yield seed
 
 
+def check_fractions(noise: Sequence[float]) -> None:
+    """Refuses noise that is no fraction of random actions between 0 and 1.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if not noise or not all(0 < fraction < 1 for fraction in noise):
+        raise UsageError(
+            "--noise takes fractions between 0 and 1 (the policies expert and"
+            f" random are these ends), got {list(noise)}"
+        )
+
+
+def check_deviations(noise: Sequence[float]) -> None:
+    """Refuses noise that is no deviation in units of actions in [-1, 1].
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if not noise or not all(0 < deviation < 2 for deviation in noise):
+        raise UsageError(
+            "--noise takes standard deviations above 0 and below 2, the width of"
+            f" an action's range, got {list(noise)}"
+        )
+
+
 class Domain(abc.ABC):
     """A family of environments that is recorded alike; worker processes get a copy.
 

@@ -23,7 +23,13 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
 from metaworld.policies import ENV_POLICY_MAP
 from numpy.typing import NDArray
 
-from gato.pipelines.recorders.domain import Description, Domain, Recipe, Rollout
+from gato.pipelines.recorders.domain import (
+    Description,
+    Domain,
+    Recipe,
+    Rollout,
+    check_deviations,
+)
 from gato.schemas.errors import UsageError
 
 # The environments' own horizon: they refuse to step on.
@@ -112,11 +118,7 @@ class MetaWorld(Domain):
 
     def check_noise(self, noise: Sequence[float]) -> None:
         """Refuses what is no standard deviation above 0 and below the range's 2."""
-        if not noise or not all(0 < deviation < 2 for deviation in noise):
-            raise UsageError(
-                "--noise takes standard deviations above 0 and below 2, the width of"
-                f" an action's range, got {list(noise)}"
-            )
+        check_deviations(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the horizon and the versions that decide what happens."""

@@ -19,9 +19,9 @@ from gato.pipelines.recorders.domain import (
     ExpertFailedError,
     Recipe,
     Rollout,
+    check_fractions,
 )
 from gato.pipelines.recorders.sokoban_solver import solve
-from gato.schemas.errors import UsageError
 
 # Of rooms, rules and pictures: data of others is not mixed with this.
 _VERSION = 1
@@ -72,11 +72,7 @@ class Sokoban(Domain):
 
     def check_noise(self, noise: Sequence[float]) -> None:
         """Refuses what is no fraction between 0 and 1."""
-        if not noise or not all(0 < fraction < 1 for fraction in noise):
-            raise UsageError(
-                "--noise takes fractions between 0 and 1 (the policies expert and"
-                f" random are these ends), got {list(noise)}"
-            )
+        check_fractions(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the version of the rooms."""
