@@ -9,7 +9,7 @@ import pytest
 from recordings import (
     assert_redoes_only,
     assert_refused,
-    assert_same_episodes,
+    assert_same_data_sets,
     load,
     seeds,
 )
@@ -106,8 +106,7 @@ def test_two_workers_record_the_same_data(
 ) -> None:
     arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
     assert record.main(arguments) == 0
-    for dataset_id in IDS:
-        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
+    assert_same_data_sets(recorded, tmp_path, IDS)
 
 
 def test_the_same_command_redoes_only_what_is_missing(
@@ -115,8 +114,7 @@ def test_the_same_command_redoes_only_what_is_missing(
 ) -> None:
     few = ("--policies", "expert,noisy")
     assert_redoes_only(_command(tmp_path, *few), tmp_path, IDS[1])
-    for dataset_id in IDS[:2]:
-        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
+    assert_same_data_sets(recorded, tmp_path, IDS[:2])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import recorder_jobs
 from recordings import (
     assert_redoes_only,
     assert_refused,
+    assert_same_data_sets,
     assert_same_episodes,
     load,
     minari_root,
@@ -158,8 +159,7 @@ def test_two_workers_record_the_same_data(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     assert record.main(_command(tmp_path, "--workers", "2")) == 0
-    for dataset_id in IDS:
-        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
+    assert_same_data_sets(recorded, tmp_path, IDS)
 
 
 def test_a_relative_output(
@@ -274,8 +274,7 @@ def test_a_killed_recording_goes_on_to_the_same_data(
         time.sleep(0.05)
     assert not list(filter(_lives, workers)), "workers outlived their command"
     assert record.main(_command(tmp_path)) == 0
-    for dataset_id in IDS:
-        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
+    assert_same_data_sets(recorded, tmp_path, IDS)
     assert [path.name for path in tmp_path.iterdir()] == ["babyai"]
 
 

@@ -13,7 +13,9 @@ import pytest
 from recordings import (
     assert_redoes_only,
     assert_refused,
+    assert_same_data_sets,
     assert_same_episodes,
+    assert_seeds_for_recording,
     load,
     minari_root,
     seeds,
@@ -166,10 +168,7 @@ def test_a_task_without_an_expert_is_played_at_random(
 def test_seeds_are_unique_and_below_the_first_evaluation_seed(
     recorded: pathlib.Path,
 ) -> None:
-    drawn = [seed for dataset_id in IDS for seed in seeds(recorded, dataset_id)]
-    assert len(set(drawn)) == len(IDS) * EPISODES
-    assert min(drawn) >= 0
-    assert max(drawn) < 2**30
+    assert_seeds_for_recording(recorded, IDS, EPISODES)
 
 
 @pytest.mark.slow
@@ -178,8 +177,7 @@ def test_two_workers_record_the_same_data(
 ) -> None:
     arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
     assert record.main(arguments) == 0
-    for dataset_id in IDS:
-        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
+    assert_same_data_sets(recorded, tmp_path, IDS)
 
 
 def test_the_same_command_redoes_only_what_is_missing(
@@ -188,8 +186,7 @@ def test_the_same_command_redoes_only_what_is_missing(
     few = ("--tasks", "cartpole-swingup", "--policies", "expert,noisy")
     kept, lost = IDS[0], IDS[1]
     assert_redoes_only(_command(tmp_path, *few), tmp_path, lost)
-    for dataset_id in (lost, kept):
-        assert_same_episodes(load(recorded, dataset_id), load(tmp_path, dataset_id))
+    assert_same_data_sets(recorded, tmp_path, (lost, kept))
 
 
 def test_data_of_another_length_is_refused(

@@ -58,6 +58,24 @@ def assert_same_episodes(one: minari.MinariDataset, two: minari.MinariDataset) -
             _assert_equal(a.infos["success"], b.infos["success"])
 
 
+def assert_same_data_sets(
+    one: pathlib.Path, two: pathlib.Path, dataset_ids: Sequence[str]
+) -> None:
+    """Compares all that is stored of data sets in two folders."""
+    for dataset_id in dataset_ids:
+        assert_same_episodes(load(one, dataset_id), load(two, dataset_id))
+
+
+def assert_seeds_for_recording(
+    folder: pathlib.Path, dataset_ids: Sequence[str], episodes: int
+) -> None:
+    """Checks that no two episodes share a seed, and none has one of evaluation."""
+    drawn = [seed for dataset_id in dataset_ids for seed in seeds(folder, dataset_id)]
+    assert len(set(drawn)) == len(dataset_ids) * episodes
+    assert min(drawn) >= 0
+    assert max(drawn) < 2**30
+
+
 def changes(folder: pathlib.Path) -> dict[str, int]:
     """Returns each file with when it was last written, in ns."""
     return {
