@@ -152,10 +152,10 @@ class Study:
                 f"{name}: its training data holds {self.task}, so it has seen more"
                 " than the demonstrations; the cells say held_out: false"
             )
+        settings = self._settings(trained, contest, folder)
         with contextlib.ExitStack() as stack:
             tuner: Tuner | None = None
             for count in self._counts:
-                settings = self._settings(trained, contest, folder)
                 path = cell_path(self._arguments.output, name, count)
                 cell = read_cell(path, settings)
                 if cell is None:
