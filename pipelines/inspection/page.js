@@ -84,7 +84,13 @@ function show(name) {
   }
 }
 
+// What is shown. The browser tells of a change only later, and by then the next key may
+// have been pressed.
+let followed = null;
+
 function follow() {
+  if (location.hash === followed) return;
+  followed = location.hash;
   let hash = location.hash.slice(1);
   try {
     hash = decodeURIComponent(hash);
@@ -119,12 +125,17 @@ function follow() {
   }
 }
 
+function go(hash) {
+  location.hash = hash;
+  follow();
+}
+
 function move(by) {
   const { shown, row } = state;
   if (!shown.length) return;
   const place = shown.indexOf(row);
   const next = place < 0 ? 0 : Math.max(0, Math.min(shown.length - 1, place + by));
-  location.hash = `row-${shown[next]}`;
+  go(`row-${shown[next]}`);
 }
 
 const MOVES = { ArrowRight: 1, ArrowLeft: -1, j: 1, k: -1 };
@@ -141,16 +152,15 @@ function press(event) {
   } else if (inList && event.key === "ArrowDown") move(1);
   else if (inList && event.key === "ArrowUp") move(-1);
   else if (typing && event.key === "Enter" && state.shown.length) {
-    location.hash = `row-${state.shown[0]}`;
+    go(`row-${state.shown[0]}`);
   } else if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
   else if (event.key === "/") {
     if (view("rows").hidden || view("rows").classList.contains("open")) {
-      location.hash = "rows";
-      follow();
+      go("rows");
     }
     search.focus();
     search.select();
-  } else if (event.key === "o") location.hash = "overview";
+  } else if (event.key === "o") go("overview");
   else if (MOVES[event.key] && !event.target.closest(".film")) move(MOVES[event.key]);
   else done = false;
   if (done) event.preventDefault();

@@ -148,6 +148,16 @@ def test_rows_by_keyboard(tab, sample) -> None:
     assert visible(tab, "#overview")
 
 
+def test_keys_pressed_at_once_count_from_each_other(tab, sample) -> None:
+    tab.open(sample, "#row-5")
+    keys = ["ArrowRight", "ArrowRight", "ArrowLeft", "ArrowRight"]
+    tab.run(
+        f"{keys}.forEach((key) => document.body.dispatchEvent("
+        "new KeyboardEvent('keydown', { key, bubbles: true })))"
+    )
+    assert tab.run("location.hash") == "#row-7"
+
+
 def test_filters_by_data_set_and_task(tab, sample) -> None:
     tab.open(sample, "#rows?captions")
     assert tab.run("document.querySelectorAll('.items a').length") == 12
