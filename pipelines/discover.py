@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from gato.pipelines.sources.base import ReadsBeside, Source
 from gato.pipelines.sources.registry import source_for
 from gato.schemas import files
-from gato.schemas.config import Dataset
+from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.errors import GatoError, UsageError
 from gato.schemas.hashing import fingerprint
 
@@ -36,6 +36,29 @@ class SourcePath:
     relative_path: str
     identity: str
     num_bytes: int
+
+
+def choose(config: BuildConfig, names: str | None) -> list[Dataset]:
+    """Returns the data sets that `--datasets` names, in the config's order.
+
+    Args:
+        config: The build config.
+        names: Such as `babyai,metaworld`; None for all.
+
+    Raises:
+        UsageError: If the config has no data set of a name.
+    """
+    if names is None:
+        return list(config.datasets)
+    known = {dataset.name: dataset for dataset in config.datasets}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted or [names]:
+        if name not in known:
+            raise UsageError(
+                f"--datasets names data sets of the config, which has"
+                f" {', '.join(known)}; got {name!r}."
+            )
+    return [dataset for dataset in config.datasets if dataset.name in wanted]
 
 
 def fixed_part(pattern: str) -> str:
@@ -175,6 +198,7 @@ def _no_match(dataset: Dataset, pattern: str) -> str:
     else:
         holds = f"the folder {folder!r} does not exist"
     return (
-        f"datasets.{dataset.name}.paths: nothing matches {pattern!r}; {holds}. Paths"
-        " are relative to the config's folder."
+        f"datasets.{dataset.name}.paths: nothing matches {pattern!r}; {holds}."
+        " Relative paths start from the folder of the file where the data set stands:"
+        " the config, or a file that it includes."
     )

@@ -14,6 +14,7 @@ from typing import Any
 import rich.console
 from rich.markup import escape
 
+from gato.pipelines import discover
 from gato.pipelines.command import run_command
 from gato.pipelines.estimation import costs, report
 from gato.pipelines.estimation.figures import estimate_dataset
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="""examples:
   gato-plan --config configs/demo.yaml
   gato-plan --config build.yaml --sample 2000                narrower errors
+  gato-plan --config configs/gato.yaml --datasets babyai,metaworld
   gato-plan --config build.yaml --steps 50000 --batch_size 64
   gato-plan --config gs://b/build.yaml --json > plan.json
 
@@ -69,6 +71,11 @@ core. Exits 1 if a build would end without a manifest, as far as the sample tell
     positive = _number(float, least=0, above=True)
     not_negative = _number(float, least=0)
     parser.add_argument("--config", required=True, help="the build config, YAML")
+    parser.add_argument(
+        "--datasets",
+        help="plan only these of the config's data sets, which then are the whole"
+        " mixture: a,b",
+    )
     parser.add_argument(
         "--sample",
         type=whole,
@@ -147,14 +154,15 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     config = configs.load_config(arguments.config)
+    chosen = discover.choose(config, arguments.datasets)
     text = _load_tokenizer(config, arguments.config)
     console = rich.console.Console(stderr=True)
     figures = []
     with console.status("sampling") as status:
-        for dataset in config.datasets:
+        for dataset in chosen:
             status.update(f"sampling {escape(dataset.name)}")
             figures.append(estimate_dataset(dataset, config, text, arguments.sample))
-    weights = {dataset.name: dataset.weight for dataset in config.datasets}
+    weights = {dataset.name: dataset.weight for dataset in chosen}
     mixture = costs.shares(figures, weights)
     outlook = report.Outlook(
         config=arguments.config,

@@ -24,20 +24,6 @@ from gato.schemas.shards import ShardName
 from gato.tokenizers.text import TextTokenizer
 
 
-def _choose(config: configs.BuildConfig, names: str | None) -> list[configs.Dataset]:
-    if names is None:
-        return list(config.datasets)
-    known = {dataset.name: dataset for dataset in config.datasets}
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    for name in wanted or [names]:
-        if name not in known:
-            raise UsageError(
-                f"--datasets names data sets of the config, which has"
-                f" {', '.join(known)}; got {name!r}."
-            )
-    return [dataset for dataset in config.datasets if dataset.name in wanted]
-
-
 def prepare(
     arguments: argparse.Namespace,
     chosen_engine: engine.Engine,
@@ -55,7 +41,7 @@ def prepare(
     written = configs.parse_config(files.read_bytes(arguments.config), arguments.config)
     if arguments.limit is not None and arguments.limit < 1:
         raise UsageError(f"--limit is at least 1, got {arguments.limit}.")
-    chosen = _choose(resolved, arguments.datasets)
+    chosen = discover.choose(resolved, arguments.datasets)
     inputs = [path for dataset in chosen for path in discover.named_paths(dataset)]
     chosen_engine.check_paths([arguments.output, resolved.text_tokenizer, *inputs])
     tokenizer = _load_tokenizer(arguments, resolved.text_tokenizer, console)

@@ -194,7 +194,21 @@ def test_a_missing_path_says_what_is_there(capsys: Any, config: pathlib.Path) ->
     text = refused(capsys, changed_dataset(config, paths=["nowhere/*.jsonl"]))
     assert "datasets.text.paths: nothing matches" in text
     assert "does not exist" in text
-    assert "relative to the config's folder" in text
+    assert f"the folder '{config.parent}/nowhere' does not exist" in text
+    assert "start from the folder of the file where the data set stands" in text
+
+
+def test_a_missing_path_of_an_included_file_starts_from_its_folder(
+    capsys: Any, config: pathlib.Path
+) -> None:
+    folder = config.parent / "sets" / "more"
+    folder.mkdir(parents=True)
+    entry = {"name": "far", "format": "text", "paths": ["../nowhere/*.jsonl"]}
+    (folder / "far.yaml").write_text(yaml.safe_dump({"dataset": entry}), "utf-8")
+    text = refused(capsys, changed(config, include=["sets/more/far.yaml"]))
+    assert f"datasets.far.paths: nothing matches '{config.parent}/sets/nowhere/" in text
+    assert f"the folder '{config.parent}/sets/nowhere' does not exist" in text
+    assert "the config, or a file that it includes" in text
 
 
 def test_an_empty_glob_says_what_is_there(capsys: Any, config: pathlib.Path) -> None:

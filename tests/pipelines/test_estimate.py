@@ -250,6 +250,24 @@ def test_epochs_and_weights(small_config: pathlib.Path, capsys: Any) -> None:
         assert entry["epochs"] == pytest.approx(1000 * 32 / 3 / entry["train_rows"])
 
 
+def test_only_named_data_sets_are_planned(
+    small_config: pathlib.Path, capsys: Any
+) -> None:
+    whole = plan(capsys, small_config)
+    some = plan(capsys, small_config, "--datasets", "text, walk")
+    # In the config's order, and the mixture is theirs alone.
+    names = [name for name in whole["datasets"] if name in ("walk", "text")]
+    assert list(some["datasets"]) == names
+    assert [entry["weight"] for entry in some["datasets"].values()] == [0.5, 0.5]
+    for name, entry in some["datasets"].items():
+        assert entry["rows"] == whole["datasets"][name]["rows"]
+    argv = ["--config", str(small_config), "--datasets", "walk,txt"]
+    assert estimate.main(argv) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--datasets names data sets of the config, which has" in said
+    assert "got 'txt'" in said
+
+
 def test_dear_decoding_asks_for_raw_images(
     small_config: pathlib.Path, capsys: Any
 ) -> None:
