@@ -13,7 +13,7 @@ what was done, is their action clipped to [-1, 1].
 import dataclasses
 import importlib.metadata
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -21,8 +21,8 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
 from metaworld.policies import ENV_POLICY_MAP
-from numpy.typing import NDArray
 
+from gato.pipelines.recorders import continuous
 from gato.pipelines.recorders.domain import (
     Description,
     Domain,
@@ -68,23 +68,6 @@ class SeededTask(gymnasium.Wrapper[Any, Any, Any, Any]):
         if seed is not None:
             self._seed(seed)
         return self.env.reset(options=options)
-
-
-def _actor(
-    recipe: Recipe, seed: int, noise: float
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Returns what maps an observation to an action, not yet clipped."""
-    generator = recipe.generator(seed)
-    if recipe.policy == "random":
-        return lambda observation: generator.uniform(-1, 1, _ACTION_SIZE)
-    expert = ENV_POLICY_MAP[recipe.task]()
-
-    def act(observation: NDArray[np.float64]) -> NDArray[np.float64]:
-        # Clipped first: noise on a wish far out of reach would change nothing.
-        advice = np.clip(expert.get_action(observation), -1, 1)
-        return advice + noise * generator.standard_normal(_ACTION_SIZE)
-
-    return act
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,29 +146,21 @@ class MetaWorld(Domain):
         self, environment: Any, recipe: Recipe, seed: int, attempt: int
     ) -> Rollout:
         """Plays one episode of `max_steps`."""
-        act = _actor(recipe, seed, recipe.episode_noise(attempt))
+        act = continuous.actor(
+            ENV_POLICY_MAP[recipe.task]().get_action,
+            recipe,
+            _ACTION_SIZE,
+            recipe.generator(seed),
+            recipe.episode_noise(attempt),
+        )
         observation, _ = environment.reset(seed=seed)
-        observations = [observation]
-        actions = np.empty((self.max_steps, _ACTION_SIZE), np.float32)
-        rewards = np.empty(self.max_steps)
-        success = np.zeros(self.max_steps + 1, bool)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=_LOUD)
-            for step in range(self.max_steps):
-                actions[step] = np.clip(act(observation), -1, 1)
-                observation, reward, *_, info = environment.step(actions[step])
-                observations.append(observation)
-                rewards[step] = reward
-                success[step + 1] = info["success"]
-        truncations = np.zeros(self.max_steps, bool)
-        truncations[-1] = True
-        return Rollout(
-            seed=seed,
-            observations=np.stack(observations),
-            actions=actions,
-            rewards=rewards,
-            terminations=np.zeros(self.max_steps, bool),
-            truncations=truncations,
-            # An object may leave its goal again; achieved is achieved.
-            success=np.logical_or.accumulate(success)[:, None],
-        )
+            return continuous.play(
+                environment,
+                observation,
+                act,
+                seed=seed,
+                max_steps=self.max_steps,
+                success_key="success",
+            )
