@@ -208,7 +208,15 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         type=_names,
         metavar="A,B",
-        help="names, such as Breakout,Freeway, or all that --policies can play",
+        help="names, such as Breakout,Freeway; atari and extended are lists of 51 and"
+        " 28, all is every game: those of them that --policies can play",
+    )
+    ale.add_argument(
+        "--modes",
+        choices=("default", "random"),
+        default="default",
+        help="play each game in its first mode and difficulty, or draw both for each"
+        " episode (default: default)",
     )
     ale.add_argument(
         "--max_steps",
@@ -281,7 +289,7 @@ def _play(
     recording.record(
         recording.Options(
             domain=domain,
-            tasks=domain.playable(policies) if tasks == ("all",) else tasks,
+            tasks=domain.chosen(tasks, policies),
             policies=policies,
             **options,
         )
@@ -319,11 +327,14 @@ def _record_sokoban(rooms: tuple[str, ...], grid: bool, **options: Any) -> None:
 
 
 def _record_ale(
-    games: tuple[str, ...], max_steps: int, rgb: bool, **options: Any
+    games: tuple[str, ...], modes: str, max_steps: int, rgb: bool, **options: Any
 ) -> None:
     from gato.pipelines.recorders import ale
 
-    made = ale.AtariRGB if rgb else ale.Atari
+    if modes == "random":
+        made = ale.AtariExtendedRGB if rgb else ale.AtariExtended
+    else:
+        made = ale.AtariRGB if rgb else ale.Atari
     _play(made(max_steps=max_steps), games, **options)
 
 

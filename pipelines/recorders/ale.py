@@ -1,20 +1,22 @@
-"""Atari games: two experts written by hand, these with noise, or random actions.
+"""Atari games: experts written by hand, these with noise, or random actions.
 
-Games are those of ale-py (GPL-2.0, with its ROMs). It comes without experts. Freeway's
-here walks up; Breakout's reads from memory where the ball and the paddle are. They
-stand in for trained agents; the other games are played at random.
+Games are those of ale-py (GPL-2.0, with its ROMs). It comes without experts. Those here
+are written by hand (`ale_experts.py`) and stand in for trained agents; the other games
+are played at random. Games are in their first mode and difficulty, or each episode
+draws both by its seed; what was drawn is stored with it.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import ale_py
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from numpy.typing import NDArray
 
 from gato.pipelines.recorders import ale_world as world
+from gato.pipelines.recorders.ale_experts import EXPERTS
+from gato.pipelines.recorders.ale_games import GROUPS
 from gato.pipelines.recorders.domain import (
     Description,
     Domain,
@@ -23,42 +25,6 @@ from gato.pipelines.recorders.domain import (
     check_fractions,
 )
 from gato.schemas.errors import UsageError
-
-Player = Callable[[NDArray[np.uint8]], int]
-
-# Places in memory, and numbers among the game's actions.
-_BALL_X, _BALL_Y, _PADDLE = 99, 101, 72
-_FIRE, _RIGHT, _LEFT = 1, 2, 3
-# Of the paddle's middle from where it is said to be, and how far off is near enough.
-_MIDDLE, _NEAR = 8, 5
-_UP = 1
-
-
-def _freeway() -> Player:
-    return lambda memory: _UP
-
-
-def _breakout() -> Player:
-    last = None
-
-    def act(memory: NDArray[np.uint8]) -> int:
-        nonlocal last
-        ball, paddle = int(memory[_BALL_X]), int(memory[_PADDLE])
-        ahead = ball if last is None else 2 * ball - last
-        last = ball
-        if memory[_BALL_Y] == 0:  # No ball is in play.
-            return _FIRE
-        if abs(ahead - paddle - _MIDDLE) <= _NEAR:
-            return 0
-        return _RIGHT if ahead > paddle + _MIDDLE else _LEFT
-
-    return act
-
-
-_EXPERTS: dict[str, tuple[str, Callable[[], Player]]] = {
-    "Breakout": ("follows the ball, which it reads from memory", _breakout),
-    "Freeway": ("walks up", _freeway),
-}
 
 
 def _actor(
@@ -69,7 +35,7 @@ def _actor(
     num_actions = int(environment.action_space.n)
     if recipe.policy == "random":
         return lambda: int(generator.integers(num_actions))
-    expert = _EXPERTS[recipe.task][1]()
+    expert = EXPERTS[recipe.task].make()
 
     def act() -> int:
         # Asked even when noise acts: it follows the ball.
@@ -89,10 +55,11 @@ class Atari(Domain):
         max_steps: Where an episode is cut, if it has not ended.
     """
 
-    namespace: ClassVar[str] = "atari"
+    namespace: ClassVar[str] = world.namespace(rgb=False, draw_setting=False)
     title: ClassVar[str] = "Atari"
     option: ClassVar[str] = "games"
     rgb: ClassVar[bool] = False
+    draw_setting: ClassVar[bool] = False
 
     max_steps: int = world.MAX_STEPS
 
@@ -107,13 +74,18 @@ class Atari(Domain):
         """Returns the names of all games, sorted."""
         return list(world.GAMES)
 
+    def groups(self) -> Mapping[str, Sequence[str]]:
+        """Returns all games, and the lists that stand for the paper's."""
+        return {**super().groups(), **GROUPS}
+
     def short_name(self, task: str) -> str:
         """Returns the game's name."""
         return task
 
     def has_expert(self, task: str) -> bool:
-        """Returns whether an expert is written for the game."""
-        return task in _EXPERTS
+        """Returns whether an expert is written for the game as it is played here."""
+        expert = EXPERTS.get(task)
+        return expert is not None and (expert.any_setting or not self.draw_setting)
 
     def check_noise(self, noise: Sequence[float]) -> None:
         """Refuses what is no fraction between 0 and 1."""
@@ -126,7 +98,7 @@ class Atari(Domain):
     def describe(self, recipe: Recipe) -> Description:
         """Returns the game's spaces, and what rebuilds it."""
         environment = self.make_environment(recipe.task)
-        expert = _EXPERTS[recipe.task][0] if self.has_expert(recipe.task) else ""
+        expert = EXPERTS[recipe.task].says if self.has_expert(recipe.task) else ""
         algorithms = {
             "expert": expert,
             "noisy": f"{expert}; random actions in fractions of {recipe.noise}",
@@ -136,26 +108,33 @@ class Atari(Domain):
             environment=EnvSpec(
                 id=f"{self.namespace}/{recipe.task}",
                 entry_point=f"{world.__name__}:{world.make_game.__name__}",
-                kwargs={"game": recipe.task, "rgb": self.rgb},
+                kwargs=self._options(recipe.task),
                 max_episode_steps=self.max_steps,
                 disable_env_checker=True,
             ),
             observation_space=environment.observation_space,
             action_space=environment.action_space,
             algorithm=algorithms[recipe.policy],
-            content=f"a frame of 84x84, {'RGB' if self.rgb else 'grey'}",
+            content=self._content(),
             requirements=[f"ale-py=={ale_py.__version__}"],
         )
 
+    def _options(self, task: str) -> dict[str, Any]:
+        return {"game": task, "rgb": self.rgb, "draw_setting": self.draw_setting}
+
+    def _content(self) -> str:
+        frame = f"a frame of 84x84, {'RGB' if self.rgb else 'grey'}"
+        return f"{frame}; mode and difficulty drawn" if self.draw_setting else frame
+
     def make_environment(self, task: str) -> Any:
         """Returns the game."""
-        return world.make_game(task, self.rgb)
+        return world.make_game(**self._options(task))
 
     def roll_out(
         self, environment: Any, recipe: Recipe, seed: int, attempt: int
     ) -> Rollout:
         """Plays one episode to its end, or to `max_steps`."""
-        observation, _ = environment.reset(seed=seed)
+        observation, info = environment.reset(seed=seed)
         act = _actor(environment, recipe, seed, recipe.episode_noise(attempt))
         observations, actions, outcomes = [observation], [], []
         ended = False
@@ -176,11 +155,26 @@ class Atari(Domain):
             terminations=np.array(terminations, bool),
             truncations=np.array(truncations, bool),
             success=None,
+            about={name: info[name] for name in world.SETTING if name in info},
         )
 
 
 class AtariRGB(Atari):
     """The same games in colour."""
 
-    namespace: ClassVar[str] = "atari_rgb"
+    namespace: ClassVar[str] = world.namespace(rgb=True, draw_setting=False)
+    rgb: ClassVar[bool] = True
+
+
+class AtariExtended(Atari):
+    """All games in grey, each episode in a mode and difficulty of its own."""
+
+    namespace: ClassVar[str] = world.namespace(rgb=False, draw_setting=True)
+    draw_setting: ClassVar[bool] = True
+
+
+class AtariExtendedRGB(AtariExtended):
+    """The same in colour."""
+
+    namespace: ClassVar[str] = world.namespace(rgb=True, draw_setting=True)
     rgb: ClassVar[bool] = True

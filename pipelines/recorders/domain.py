@@ -7,7 +7,7 @@ command records the same data whatever the number of workers.
 import abc
 import dataclasses
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import gymnasium
@@ -70,6 +70,7 @@ class Rollout:
         truncations: bool [T].
         success: bool [T+1, 1]; whether the task was achieved by then. None where a
             task is not achieved or missed, only done well or badly.
+        about: What else is stored of the episode: numbers and arrays by name.
     """
 
     seed: int
@@ -79,6 +80,7 @@ class Rollout:
     terminations: NDArray[np.bool_]
     truncations: NDArray[np.bool_]
     success: NDArray[np.bool_] | None
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,6 +205,28 @@ class Domain(abc.ABC):
         """Returns the names of all tasks that all of these policies can play."""
         anything = set(policies) == {"random"}
         return tuple(t for t in self.tasks() if anything or self.has_expert(t))
+
+    def groups(self) -> Mapping[str, Sequence[str]]:
+        """Returns the names that stand for many tasks on the command line."""
+        return {"all": self.tasks()}
+
+    def chosen(self, names: Iterable[str], policies: Iterable[str]) -> tuple[str, ...]:
+        """Returns the tasks named: of a group all that these policies can play.
+
+        Raises:
+            UsageError: If the policies can play none of a group.
+        """
+        groups, playable = self.groups(), set(self.playable(policies))
+        tasks = [name for name in names if name not in groups]
+        for name in names:
+            members = [task for task in groups.get(name, ()) if task in playable]
+            if name in groups and not members:
+                raise UsageError(
+                    f"--{self.option}: there is no expert for any task of {name}. Give"
+                    " --policies random."
+                )
+            tasks.extend(task for task in members if task not in tasks)
+        return tuple(tasks)
 
     def dataset_id(self, recipe: Recipe) -> str:
         """Returns the Minari id, such as `babyai/GoToLocal/expert-v0`."""

@@ -125,6 +125,7 @@ def _minari_root(root: pathlib.Path) -> Iterator[None]:
 def _buffer(rollout: Rollout) -> EpisodeBuffer:
     return EpisodeBuffer(
         seed=rollout.seed,
+        options=rollout.about or None,
         # Minari types these as lists and writes arrays as well, at a tenth of the time.
         observations=rollout.observations,  # type: ignore[arg-type]
         actions=rollout.actions,  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from gato.model.evaluation.environments import (
     plain,
     succeeded,
 )
-from gato.pipelines.recorders.ale import Atari
+from gato.pipelines.recorders.ale import Atari, AtariExtended
 from gato.pipelines.recorders.babyai import BabyAI
 from gato.pipelines.recorders.dm_control import DMControl
 from gato.pipelines.recorders.domain import Recipe
@@ -21,6 +21,7 @@ SEED = 2**30 + 5
 RECORDERS = "gato.pipelines.recorders"
 DM_CONTROL = f"{RECORDERS}.dm_control_world:dm_control/"
 ATARI = f"{RECORDERS}.ale_world:atari/"
+EXTENDED = f"{RECORDERS}.ale_world:ale_extended/"
 
 
 def assert_same(found, expected):
@@ -51,6 +52,7 @@ def assert_same(found, expected):
             [[0.1, -0.2], [-1.0, 1.0]],
         ),
         (f"{ATARI}Breakout", Atari(), "Breakout", [1, 2, 3, 0]),
+        (f"{EXTENDED}Galaxian", AtariExtended(), "Galaxian", [1, 2, 3, 0]),
         (f"{RECORDERS}.sokoban_world:sokoban/7x7", Sokoban(), "7x7", [0, 1, 2, 3]),
     ],
 )
@@ -68,7 +70,7 @@ def test_an_environment_is_observed_as_it_was_recorded(name, domain, task, actio
         assert_same(plain(found), expected)
         assert [float(one) for one in outcome] == [float(one) for one in other]
         # These tasks are not achieved or missed.
-        silent = None if name.startswith((ATARI, DM_CONTROL)) else False
+        silent = None if name.startswith((ATARI, EXTENDED, DM_CONTROL)) else False
         assert succeeded(name, float(outcome[0]), info) is silent
     ours.close()
 

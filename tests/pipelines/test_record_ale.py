@@ -1,5 +1,6 @@
 """Recorded Atari episodes, read back with Minari's own library and replayed."""
 
+import itertools
 import json
 import pathlib
 
@@ -15,8 +16,9 @@ from recordings import (
 )
 
 from gato.pipelines import record
-from gato.pipelines.recorders import domain
+from gato.pipelines.recorders import ale_games, ale_world, domain
 from gato.pipelines.recorders.ale import Atari
+from gato.pipelines.recorders.ale_experts import EXPERTS
 from gato.pipelines.sources.base import Partition
 from gato.pipelines.sources.minari import MinariSource
 from gato.schemas.config import Dataset
@@ -25,6 +27,7 @@ from gato.tokenizers.spec import infer_spec
 
 EPISODES, STEPS = 2, 60
 POLICIES = ("expert", "noisy", "random")
+SETTING = ("mode", "difficulty")
 IDS = [f"atari/Breakout/{policy}-v0" for policy in POLICIES]
 
 
@@ -100,6 +103,51 @@ def test_a_build_reads_games_without_an_expert_in_colour(
         assert spec.actions[0].num_values == 18
 
 
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+def test_an_episode_says_which_mode_and_difficulty_it_drew(
+    tmp_path: pathlib.Path, data_format: str
+) -> None:
+    few = ("--games", "Galaxian", "--policies", "random", "--modes", "random")
+    assert record.main(_command(tmp_path, *few, "--data_format", data_format)) == 0
+    dataset = load(tmp_path, "ale_extended/Galaxian/random-v0")
+    assert dataset.env_spec is not None
+    assert dataset.env_spec.id == "ale_extended/Galaxian"
+    environment = gymnasium.make(dataset.env_spec)
+    said = list(dataset.storage.get_episode_metadata(range(EPISODES)))
+    for episode, about in zip(dataset.iterate_episodes(), said, strict=True):
+        setting = {name: int(value) for name, value in about["options"].items()}
+        assert set(setting) == set(SETTING)
+        # It follows from the seed, and can be asked for by itself.
+        for options in (None, setting):
+            first, info = environment.reset(seed=int(about["seed"]), options=options)
+            assert {name: info[name] for name in setting} == setting
+            steps = [environment.step(action) for action in episode.actions]
+            seen = [first, *(step[0] for step in steps)]
+            np.testing.assert_array_equal(episode.observations, seen)
+            np.testing.assert_array_equal(episode.rewards, [step[1] for step in steps])
+    environment.close()
+
+
+def test_modes_change_what_is_seen() -> None:
+    game = ale_world.make_game("Galaxian", draw_setting=True)
+    seen = set()
+    for mode in (1, 5, 9):
+        game.reset(seed=3, options={"mode": mode, "difficulty": 0})
+        seen.add(np.asarray([game.step(0)[0] for _ in range(40)]).tobytes())
+    assert len(seen) == 3
+    # Without a seed it goes on drawing.
+    game.reset(seed=3)
+    told = [tuple(game.reset()[1][name] for name in SETTING) for _ in range(6)]
+    assert len(set(told)) > 1
+
+
+def test_every_setting_is_drawn_about_as_often() -> None:
+    choices = {"mode": [1, 4, 9], "difficulty": [0, 3]}
+    drawn = [tuple(ale_world.drawn(seed, choices).values()) for seed in range(3000)]
+    for setting in itertools.product(*choices.values()):
+        assert 400 < drawn.count(setting) < 600
+
+
 @pytest.mark.slow
 def test_two_workers_record_the_same_data(
     recorded: pathlib.Path, tmp_path: pathlib.Path
@@ -137,10 +185,40 @@ def test_a_wrong_option_starts_nothing(
     assert_refused(_command(output, option, value), output, capsys, message)
 
 
-def test_all_are_the_games_that_the_policies_can_play() -> None:
-    atari = Atari()
-    assert len(atari.playable(("random",))) > 100
-    assert atari.playable(("expert", "noisy", "random")) == ("Breakout", "Freeway")
+def test_groups_are_what_the_policies_can_play_of_them() -> None:
+    atari, random = Atari(), ("random",)
+    assert len(atari.chosen(("all",), random)) > 100
+    assert atari.chosen(("atari",), random) == ale_games.CANONICAL
+    assert atari.chosen(("extended",), random) == ale_games.EXTENDED
+    assert atari.chosen(("all",), POLICIES) == tuple(sorted(EXPERTS))
+    # A game that is named is not left out, and none comes twice.
+    assert atari.chosen(("Klax", "atari"), POLICIES)[0] == "Klax"
+    both = atari.chosen(("Pong", "atari", "all"), random)
+    assert sorted(both) == atari.tasks()
+
+
+def test_the_lists_are_two_sets_of_games() -> None:
+    canonical, extended = set(ale_games.CANONICAL), set(ale_games.EXTENDED)
+    assert (len(canonical), len(extended)) == (51, 28)
+    assert not canonical & extended
+    assert canonical | extended <= set(Atari().tasks())
+    assert list(ale_games.CANONICAL) == sorted(canonical)
+    assert list(ale_games.EXTENDED) == sorted(extended)
+
+
+@pytest.mark.slow
+def test_the_extended_games_have_the_most_settings() -> None:
+    other = "Berzerk Defender Phoenix Pitfall Skiing Solaris Surround YarsRevenge"
+    usual = {*ale_games.CANONICAL, *other.split()}
+    assert len(usual) == 57
+    counts = {}
+    for game in set(Atari().tasks()) - usual:
+        ale = gymnasium.make(f"ALE/{game}-v5").unwrapped.ale  # type: ignore
+        modes, difficulties = ale.getAvailableModes(), ale.getAvailableDifficulties()
+        counts[game] = len(modes) * len(difficulties)
+    most = sorted(counts, key=lambda game: (-counts[game], game))[:28]
+    assert sorted(most) == list(ale_games.EXTENDED)
+    assert all(counts[game] > 1 for game in most)
 
 
 @pytest.mark.slow
