@@ -10,6 +10,7 @@ import pydantic
 
 from gato.schemas import files, includes
 from gato.schemas.errors import UsageError
+from gato.schemas.formats import FORMATS
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -175,11 +176,10 @@ class Dataset(_Model):
     @pydantic.field_validator("format")
     @classmethod
     def _check_format(cls, format: str) -> str:
-        if format not in _FORMAT_OPTIONS:
-            near = difflib.get_close_matches(format, _FORMAT_OPTIONS, n=1, cutoff=0.0)
+        if format not in FORMATS:
+            near = difflib.get_close_matches(format, FORMATS, n=1, cutoff=0.0)
             raise ValueError(
-                f"a format is one of {', '.join(_FORMAT_OPTIONS)}; did you mean"
-                f" {near[0]!r}?"
+                f"a format is one of {', '.join(FORMATS)}; did you mean {near[0]!r}?"
             )
         return format
 
@@ -196,47 +196,19 @@ class Dataset(_Model):
 
     @pydantic.model_validator(mode="after")
     def _check_options(self) -> "Dataset":
-        allowed = _FORMAT_OPTIONS[self.format]
-        for option in sorted(frozenset().union(*_FORMAT_OPTIONS.values())):
+        allowed = FORMATS[self.format].options
+        for option in sorted({name for f in FORMATS.values() for name in f.options}):
             if getattr(self, option) is not None and option not in allowed:
                 raise ValueError(
                     f"{option!r} is not an option of format {self.format!r}"
                     f" (which has {', '.join(sorted(allowed)) or 'none of its own'})"
                 )
-        if self.condition_on_return and self.format in _DOCUMENT_FORMATS:
+        if self.condition_on_return and FORMATS[self.format].documents:
             raise ValueError(
                 "condition_on_return is of episodes, which have rewards; format"
                 f" {self.format!r} holds documents"
             )
         return self
-
-
-_DOCUMENT_FORMATS = frozenset(
-    {"captions_tsv", "coco", "mmc4", "obelics", "text", "vqa", "webdataset"}
-)
-# Of interleaved pages; their ids end in numbers, so `#k` after one is a piece's.
-PAGE_FORMATS = frozenset({"mmc4", "obelics"})
-_FORMAT_OPTIONS: dict[str, frozenset[str]] = {
-    "captions_tsv": frozenset({"images"}),
-    "coco": frozenset({"images"}),
-    "d4rl": frozenset(),
-    "jat": frozenset(),
-    "lerobot": frozenset(),
-    "minari": frozenset(),
-    "mmc4": frozenset({"images"}),
-    "obelics": frozenset({"images"}),
-    "parquet": frozenset(),
-    "procgen": frozenset({"split"}),
-    "rlds": frozenset({"split"}),
-    "rlu_atari": frozenset(),
-    "rlu_dm_control": frozenset(),
-    "rlu_dmlab": frozenset(),
-    "robomimic": frozenset({"split"}),
-    "text": frozenset({"text_key", "document"}),
-    "vd4rl": frozenset(),
-    "vqa": frozenset({"annotations", "images"}),
-    "webdataset": frozenset({"text_key"}),
-}
 
 
 class BuildConfig(_Model):

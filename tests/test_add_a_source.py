@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shutil
+import sys
 import types
 from typing import Any
 
@@ -14,7 +15,7 @@ import raw_inputs
 from gato.pipelines import verify
 from gato.pipelines.sources import canonical_columns, registry
 from gato.pipelines.sources.base import Source
-from gato.schemas import config as configs
+from gato.schemas import formats
 from gato.schemas.errors import UsageError
 from gato.schemas.manifest import load_dataset_manifest
 
@@ -34,15 +35,14 @@ def run_block(text: str) -> dict[str, Any]:
 
 @pytest.fixture
 def with_npz(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adds the example's reader by the two lines that the document shows."""
-    _, reader, source_line, options_line = blocks("python")
-    names = run_block(reader)
-    for line, table in (
-        (source_line, registry._SOURCES),
-        (options_line, configs._FORMAT_OPTIONS),
-    ):
-        ((key, value),) = eval("{" + line.strip() + "}", names).items()
-        monkeypatch.setitem(table, key, value)
+    """Adds the example's reader by the file and the line that the document shows."""
+    _, reader, line = blocks("python")
+    name = "gato.pipelines.sources.npz"
+    module = types.ModuleType(name)
+    vars(module).update(run_block(reader))
+    monkeypatch.setitem(sys.modules, name, module)
+    ((key, value),) = eval("{" + line.strip() + "}", {"Format": formats.Format}).items()
+    monkeypatch.setitem(formats.FORMATS, key, value)
 
 
 def write_raw(root: pathlib.Path) -> None:
@@ -116,10 +116,19 @@ def test_the_example_is_not_a_format_yet() -> None:
         registry.source_for("npz")
 
 
-def test_the_two_tables_name_the_same_formats() -> None:
-    assert sorted(configs._FORMAT_OPTIONS) == sorted(registry._SOURCES)
-    documents = {n for n, s in registry._SOURCES.items() if s.items == "documents"}
-    assert documents == configs._DOCUMENT_FORMATS
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_every_format_has_its_reader(name: str) -> None:
+    source = registry.source_for(name)
+    assert (source.items == "documents") == formats.FORMATS[name].documents
+    for member in (name for name in vars(Source) if not name.startswith("_")):
+        assert hasattr(source, member)
+
+
+def test_every_reader_has_its_line() -> None:
+    folder = ROOT / "pipelines" / "sources"
+    named = "SOURCE: "
+    readers = [p.stem for p in folder.glob("*.py") if f"\n{named}" in p.read_text()]
+    assert sorted(readers) == sorted(formats.FORMATS)
 
 
 def test_the_schema_is_what_the_reader_takes() -> None:

@@ -13,7 +13,8 @@ import yaml
 
 from gato.pipelines.record import _parser as record_parser
 from gato.pipelines.sources.registry import source_for
-from gato.schemas.config import _FORMAT_OPTIONS, BuildConfig, Dataset, load_config
+from gato.schemas.config import BuildConfig, Dataset, load_config
+from gato.schemas.formats import FORMATS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
@@ -209,9 +210,9 @@ def test_the_design_lists_every_format() -> None:
     design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     listed = table(design, "| format | a path is |")
     names = [name for cells in listed for name in re.findall(r"\w+", cells[0])]
-    assert sorted(names) == sorted(_FORMAT_OPTIONS)
+    assert sorted(names) == sorted(FORMATS)
     for cells in listed:
         for name in re.findall(r"\w+", cells[0]):
-            for option in _FORMAT_OPTIONS[name]:
+            for option in FORMATS[name].options:
                 found = re.search(rf"\b{option}\b", "|".join(cells[2:]))
                 assert found is not None, (name, option)

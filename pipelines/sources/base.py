@@ -1,7 +1,7 @@
 """What a reader of a raw format is: it says how to partition a path, and reads a part.
 
-Adding a format takes one file beside this one, a line in `registry.py` and one in the
-config's table of options: docs/add_a_source.md has an example.
+Adding a format takes one file beside this one, of its name, and one line in
+`gato/schemas/formats.py`: docs/add_a_source.md has an example.
 """
 
 import dataclasses

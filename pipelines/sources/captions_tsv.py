@@ -78,6 +78,9 @@ class CaptionsTsvSource(PicturedSource):
         return _items(partition, self.folder(partition.path, dataset))
 
 
+SOURCE: base.Source = CaptionsTsvSource()
+
+
 def _items(partition: base.Partition, folder: str) -> Iterator[Pending | Unreadable]:
     @functools.cache
     def shared() -> frozenset[int]:

@@ -101,6 +101,9 @@ class CocoSource(PicturedSource):
         return _items(partition)
 
 
+SOURCE: base.Source = CocoSource()
+
+
 def _captions(path: str) -> _Captions:
     """Returns a file's content, parsed once a process while it stays the same.
 

@@ -120,6 +120,9 @@ class D4rlSource:
             yield from maker.lost(error)
 
 
+SOURCE: base.Source = D4rlSource()
+
+
 class _Table:
     """One open file."""
 

@@ -88,6 +88,9 @@ class JatSource:
             yield from maker.lost(error)
 
 
+SOURCE: base.Source = JatSource()
+
+
 class _Columns:
     """Which columns of a file are read, and what they hold."""
 

@@ -116,6 +116,9 @@ class LerobotSource:
             yield from maker.each(numbers, loader.load)
 
 
+SOURCE: base.Source = LerobotSource()
+
+
 class _Loader:
     """Loads episodes one after the other, with their files held open."""
 

@@ -136,6 +136,9 @@ class MinariSource:
             yield from reader.episodes(storage, there)
 
 
+SOURCE: base.Source = MinariSource()
+
+
 def _is_namespace_file(path: str) -> bool:
     return path.rsplit("/", 1)[-1] == NAMESPACE_FILE
 
@@ -147,10 +150,8 @@ def _hint(path: str) -> str:
     names = files.list_folder(path)
     if "metadata.json" in names:
         return f"; give its folder, {path.rstrip('/').rpartition('/')[0] or '.'}"
-    for depth in (1, 2, 3):
-        pattern = files.join(path, "/".join("*" * depth))
-        if files.glob(files.join(pattern, "data", "metadata.json")):
-            return f"; such folders lie below it, give {pattern}"
+    if below := files.pattern_below(path, "data/metadata.json"):
+        return f"; such folders lie below it, give {below}"
     return f"; the folder holds {', '.join(names[:5]) or 'nothing'}"
 
 

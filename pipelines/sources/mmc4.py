@@ -90,6 +90,9 @@ class Mmc4Source(PicturedSource):
         return items_of_lines(partition, _lines(partition), _page)
 
 
+SOURCE: base.Source = Mmc4Source()
+
+
 def _lines(partition: base.Partition) -> Iterator[tuple[int, bytes | None]]:
     is_zip = partition.path.endswith(".zip")
     with _open_zip(partition.path) if is_zip else open_range(partition) as pieces:

@@ -62,6 +62,9 @@ class ObelicsSource(PicturedSource):
         return _items(partition)
 
 
+SOURCE: base.Source = ObelicsSource()
+
+
 def _items(partition: base.Partition) -> Iterator[Pending | Unreadable]:
     number = partition.first_number
     try:

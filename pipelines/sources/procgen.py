@@ -127,17 +127,16 @@ class ProcgenSource:
             yield from maker.lost(error)
 
 
+SOURCE: base.Source = ProcgenSource()
+
+
 def _is_table(path: str) -> bool:
     return bool(npz_folder.episode_names(path, (".parquet",)))
 
 
 def _hint(path: str) -> str:
-    for depth in (1, 2, 3):
-        pattern = files.join(path, "/".join("*" * depth))
-        for suffix in ("npy", "npz", "parquet"):
-            if files.glob(files.join(pattern, f"*.{suffix}")):
-                return f"; such folders lie below it, give {pattern}"
-    return ""
+    below = files.pattern_below(path, "*.npy", "*.npz", "*.parquet")
+    return f"; such folders lie below it, give {below}" if below else ""
 
 
 def _of_archive(arrays: Arrays, wants_frames: bool) -> Stored:

@@ -120,13 +120,14 @@ class RldsSource:
             yield from reader.as_stored(records)
 
 
+SOURCE: base.Source = RldsSource()
+
+
 def _hint(path: str, names: Sequence[str]) -> str:
     """Returns what to give instead of a wrong path."""
     if names:
-        for depth in (1, 2, 3):
-            pattern = files.join(path, "/".join("*" * depth))
-            if files.glob(files.join(pattern, INFO_NAME)):
-                return f"; such folders lie below it, give {pattern}"
+        if below := files.pattern_below(path, INFO_NAME):
+            return f"; such folders lie below it, give {below}"
         return f"; the folder holds {', '.join(names[:5])}"
     return "; this is a file" if files.exists(path) else "; there is nothing in it"
 

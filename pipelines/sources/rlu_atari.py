@@ -69,6 +69,9 @@ class RluAtariSource(ShardSource):
             yield from _regrouped(partition, names)
 
 
+SOURCE: base.Source = RluAtariSource()
+
+
 def _holds_episodes(path: str) -> bool:
     for example in rlu_examples.read_examples(path):
         if not isinstance(example, QuarantineError):

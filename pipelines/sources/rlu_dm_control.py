@@ -68,6 +68,9 @@ class RluDmControlSource(ShardSource):
         yield from rlu_examples.read_episodes(partition, (task, agent), episode)
 
 
+SOURCE: base.Source = RluDmControlSource()
+
+
 def _columns(example: Example) -> dict[str, Any]:
     """Returns observations, actions and rewards, by `Episode`'s names."""
     rewards = floats(example, "reward")

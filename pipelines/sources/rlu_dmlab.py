@@ -61,6 +61,9 @@ class RluDmlabSource(ShardSource):
         yield from rlu_examples.read_episodes(partition, (task, agent), episode)
 
 
+SOURCE: base.Source = RluDmlabSource()
+
+
 def _columns(example: Example) -> dict[str, Any]:
     """Returns observations, actions and rewards, by `Episode`'s names."""
     actions = integers(example, "actions")

@@ -89,6 +89,9 @@ class RobomimicSource:
             yield from EpisodeMaker.of(partition, dataset, agent, agent).lost(error)
 
 
+SOURCE: base.Source = RobomimicSource()
+
+
 class _Loader:
     """Loads demonstrations of one open file."""
 

@@ -111,6 +111,9 @@ class TextSource:
             )
 
 
+SOURCE: base.Source = TextSource()
+
+
 def _kind(path: str) -> str:
     match = _SUFFIX.search(path)
     if match is None or (match[1] == "parquet" and compressed.compression(path)):

@@ -73,15 +73,15 @@ class Vd4rlSource:
         yield from npz_folder.read_folder(maker, _SUFFIXES, stored)
 
 
+SOURCE: base.Source = Vd4rlSource()
+
+
 def _hint(path: str) -> str:
     names = files.list_folder(path)
     if any(name.endswith((".hdf5", ".h5")) for name in names):
         return "; this one has HDF5 files, of 84x84 pixels, which are not read"
-    for depth in (1, 2, 3):
-        pattern = files.join(path, "/".join("*" * depth))
-        if files.glob(files.join(pattern, "*.npz")):
-            return f"; such folders lie below it, give {pattern}"
-    return ""
+    below = files.pattern_below(path, "*.npz")
+    return f"; such folders lie below it, give {below}" if below else ""
 
 
 def _stored(arrays: Arrays, dataset: Dataset) -> Stored:

@@ -141,6 +141,9 @@ class VqaSource(PicturedSource):
         return _items(partition, dataset)
 
 
+SOURCE: base.Source = VqaSource()
+
+
 def find_annotations(path: str, dataset: Dataset) -> str:
     """Returns the annotations of a questions JSON.
 

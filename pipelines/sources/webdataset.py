@@ -118,6 +118,9 @@ class WebdatasetSource:
             yield from _damaged(partition, sample, dataset, error, is_cut)
 
 
+SOURCE: base.Source = WebdatasetSource()
+
+
 def _compression(path: str) -> str:
     return ".gz" if path.endswith(".tgz") else compressed.compression(path)
 

@@ -7,8 +7,9 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from gato.schemas.config import PAGE_FORMATS, Loss, Prompts
+from gato.schemas.config import Loss, Prompts
 from gato.schemas.errors import GatoError
+from gato.schemas.formats import FORMATS
 from gato.schemas.manifest import DatasetManifest, TaskSpec
 from gato.schemas.record import PATCH_SIZE, Kind
 
@@ -117,7 +118,8 @@ def _options(config: dict[str, Any], key: str, model: Any, manifest_path: str) -
 
 def _holds_pages(config: dict[str, Any]) -> bool:
     dataset = config.get("dataset")
-    return isinstance(dataset, dict) and dataset.get("format") in PAGE_FORMATS
+    format = dataset.get("format") if isinstance(dataset, dict) else None
+    return isinstance(format, str) and format in FORMATS and FORMATS[format].pages
 
 
 def make_context(manifest: DatasetManifest, manifest_path: str) -> Context:

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from gato.pipelines import verify
-from gato.pipelines.sources import base, canonical, parquet_rows, row_stream
-from gato.pipelines.sources.canonical import CanonicalSource
+from gato.pipelines.sources import base, parquet, parquet_rows, row_stream
 from gato.pipelines.sources.canonical_writer import EpisodeWriter
+from gato.pipelines.sources.parquet import ParquetSource
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Space, Unreadable
@@ -190,8 +190,8 @@ def test_partitions_are_runs_of_whole_episodes(
     write(path, row_group_bytes=5000)
     whole = episodes(read_items(path))
     monkeypatch.setattr(base, "MAX_PARTITION_BYTES", limit)
-    monkeypatch.setattr(canonical, "_MAX_BATCH_ROWS", 3)
-    parts = CanonicalSource().partition(str(path), "robot/0.parquet", dataset())
+    monkeypatch.setattr(parquet, "_MAX_BATCH_ROWS", 3)
+    parts = ParquetSource().partition(str(path), "robot/0.parquet", dataset())
     assert (len(parts) == 1) == (limit == 10**9)
     assert sum(p.num_items or 0 for p in parts) == len(LENGTHS)
     assert [p.stop for p in parts[:-1]] == [p.start for p in parts[1:]]
@@ -381,7 +381,7 @@ def test_interleaved_episodes_are_refused(tmp_path: pathlib.Path) -> None:
 def test_damaged_files(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "0.parquet"
     write(path, row_group_bytes=9000)
-    (partition,) = CanonicalSource().partition(str(path), "x.parquet", dataset())
+    (partition,) = ParquetSource().partition(str(path), "x.parquet", dataset())
     whole = path.read_bytes()
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
@@ -398,7 +398,7 @@ def test_damaged_files(tmp_path: pathlib.Path) -> None:
     for content in (whole[:-9], b"", b"PAR1"):
         path.write_bytes(content)
         assert verdicts(read_items(path)) == [(0, Reason.CORRUPT_FILE)]
-        promised: Any = list(CanonicalSource().read(partition, dataset()))
+        promised: Any = list(ParquetSource().read(partition, dataset()))
         assert verdicts(promised) == [
             (number, Reason.CORRUPT_FILE) for number in range(len(LENGTHS))
         ]
@@ -410,7 +410,7 @@ def test_a_path_is_a_parquet_file(tmp_path: pathlib.Path, name: str) -> None:
     if "folder" in name:
         path.mkdir()
     with pytest.raises(UsageError, match="a path of format parquet is a Parquet file"):
-        CanonicalSource().files(str(path))
+        ParquetSource().files(str(path))
 
 
 def test_only_what_is_wanted_is_read(tmp_path: pathlib.Path) -> None:

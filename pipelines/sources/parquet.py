@@ -36,7 +36,7 @@ _BATCH_BYTES = 8 << 20
 _MAX_BATCH_ROWS = 1 << 16
 
 
-class CanonicalSource:
+class ParquetSource:
     """Episodes of Parquet tables with one row a timestep."""
 
     items: Literal["episodes", "documents"] = "episodes"
@@ -111,6 +111,9 @@ class CanonicalSource:
                 yield from maker.each(range(first, first + len(starts)), load)
         except Exception as error:  # whatever a damaged file raises
             yield from maker.lost(error)
+
+
+SOURCE: base.Source = ParquetSource()
 
 
 def _group_rows(file: pq.ParquetFile) -> NDArray[np.int64]:
