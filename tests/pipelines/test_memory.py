@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import raw_inputs
 
-# Prints the peak of a build in a process of its own: `import` is before, `build` after.
+# A process of its own prints its peak, before and after: of a build, ...
 SCRIPT = """
 import sys
 from gato.pipelines import build
@@ -35,6 +35,27 @@ code = build.main(sys.argv[1:])
 print(imported, peak())
 sys.exit(code)
 """
+# ... and of a reader that reads every partition of a config's only data set, in order.
+READ_SCRIPT = SCRIPT.replace(
+    "build.main(sys.argv[1:])", "read_all(sys.argv[sys.argv.index('--config') + 1])"
+).replace(
+    "imported =",
+    """
+def read_all(config):
+    (dataset,) = load_config(config).datasets
+    source = source_for(dataset.format)
+    (path,) = expand(dataset)
+    for part in source.partition(path.path, path.relative_path, dataset):
+        for item in source.read(part, dataset):
+            assert isinstance(item, Document), item
+    return 0
+
+from gato.pipelines.discover import expand
+from gato.pipelines.sources.registry import source_for
+from gato.schemas.config import load_config
+from gato.schemas.episode import Document
+imported =""",
+)
 MIB = 1 << 20
 PLAN_BYTES_A_WINDOW = 400
 
@@ -142,16 +163,59 @@ def write_large_hdf5(root: pathlib.Path, num_bytes: int) -> dict[str, Any]:
     }
 
 
+def write_large_text(root: pathlib.Path, num_bytes: int) -> dict[str, Any]:
+    """Writes one text of so many bytes, of lines of 1 to 9 KB."""
+    texts = raw_inputs.texts(0, 300, words=(250, 2000))
+    block = "".join(" ".join(text.split()) + "\n" for text in texts).encode()
+    path = root / "raw" / "large.txt"
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        for _ in range(max(1, num_bytes // len(block))):
+            file.write(block)
+    return {
+        "name": "text",
+        "format": "text",
+        "paths": ["raw/*.txt"],
+        "document": "line",
+    }
+
+
+def peaks_of_texts(
+    tmp_path: pathlib.Path, sizes: tuple[int, int], script: str
+) -> tuple[list[Peak], int]:
+    """Returns the peaks with texts of two sizes, and the larger's windows, at most."""
+    peaks, windows = [], 0
+    for num_bytes in sizes:
+        root = tmp_path / str(num_bytes)
+        config = raw_inputs.write_config(
+            root / "build.yaml", [write_large_text(root, num_bytes)]
+        )
+        what = "reading" if script == READ_SCRIPT else "building"
+        label = f"{what} a text of {num_bytes / 1e9:.2f} GB"
+        peaks.append(peak_of(config, root / "out", label, script=script))
+        if script == SCRIPT:
+            path = root / "out" / "text" / "manifest.json"
+            manifest = json.loads(path.read_text())
+            # A document's last window may be short, the others fill rows.
+            windows = manifest["documents"]["kept"] + manifest["rows"]
+        shutil.rmtree(root)
+    return peaks, windows
+
+
 def peak_of_build(root: pathlib.Path, copies: int, patch: str = "") -> Peak:
     config = write_input(root / f"{copies}x", copies)
     return peak_of(config, root / f"out{copies}", f"{copies}x", patch)
 
 
 def peak_of(
-    config: pathlib.Path, output: pathlib.Path, label: str, patch: str = ""
+    config: pathlib.Path,
+    output: pathlib.Path,
+    label: str,
+    patch: str = "",
+    script: str = SCRIPT,
 ) -> Peak:
     """Builds in a process of its own, and prints and returns its peak."""
-    command = [sys.executable, "-c", patch + SCRIPT, "--config", str(config)]
+    command = [sys.executable, "-c", patch + script, "--config", str(config)]
     done = subprocess.run(
         [*command, "--output", str(output)],
         capture_output=True,
@@ -205,6 +269,26 @@ def test_memory_is_flat_on_one_file_of_two_gigabytes(
     plan = PLAN_BYTES_A_WINDOW * windows
     assert peaks[1].build <= 1.1 * peaks[0].build + plan, (peaks, plan)
     assert peaks[1].build < 1500 * MIB
+
+
+def test_reading_a_text_is_flat(tmp_path: pathlib.Path) -> None:
+    # The larger one is more than a partition.
+    assert_flat(*peaks_of_texts(tmp_path, (16_000_000, 320_000_000), READ_SCRIPT)[0])
+
+
+@pytest.mark.long
+def test_reading_a_text_of_five_gigabytes_is_flat(tmp_path: pathlib.Path) -> None:
+    sizes = (300_000_000, 5_000_000_000)
+    assert_flat(*peaks_of_texts(tmp_path, sizes, READ_SCRIPT)[0])
+
+
+@pytest.mark.long
+def test_building_a_text_of_five_gigabytes_is_flat(tmp_path: pathlib.Path) -> None:
+    sizes = (300_000_000, 5_000_000_000)
+    (small, large), windows = peaks_of_texts(tmp_path, sizes, SCRIPT)
+    plan = PLAN_BYTES_A_WINDOW * windows
+    assert large.build <= 1.1 * small.build + plan, (small, large, plan)
+    assert large.build < 1500 * MIB
 
 
 @pytest.mark.long
