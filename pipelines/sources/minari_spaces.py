@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gato.schemas.episode import Column, Space
 from gato.schemas.errors import QuarantineError, Reason
@@ -202,14 +202,21 @@ def _box(space: dict[str, Any], is_action: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {"kind": "box", "shape": shape}
     # Bounds of observations are not used, and an image's are long lists.
     if is_action:
-        low, high = (
-            np.broadcast_to(np.asarray(space[name], np.float64), shape)
-            for name in ("low", "high")
+        fields["space"] = bounded_space(
+            space["low"], space["high"], shape, np.dtype(space["dtype"])
         )
-        integer = np.dtype(space["dtype"]).kind in "biu" and low.size
-        num_values = int(high.max()) + 1 if integer and low.min() >= 0 else None
-        fields["space"] = Space(num_values=num_values, low=low, high=high)
     return fields
+
+
+def bounded_space(
+    low: ArrayLike, high: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Space:
+    """Returns what bounds, of `shape` or broadcast to it, say of an action."""
+    low = np.broadcast_to(np.asarray(low, np.float64), shape)
+    high = np.broadcast_to(np.asarray(high, np.float64), shape)
+    integer = dtype.kind in "biu" and low.size
+    num_values = int(high.max()) + 1 if integer and low.min() >= 0 else None
+    return Space(num_values=num_values, low=low, high=high)
 
 
 def _discrete(space: dict[str, Any], is_action: bool) -> dict[str, Any]:

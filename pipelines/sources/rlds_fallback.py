@@ -10,8 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from gato.pipelines.sources import nested_steps
 from gato.pipelines.sources.rlds_features import STEPS, Leaf
 from gato.schemas import files
 from gato.schemas.episode import Column
@@ -83,7 +82,10 @@ class Fallback:
         columns: dict[str, dict[str, Column]] = {"observation": {}, "action": {}}
         for key, leaf in self._unknown.items():
             values = [_at(step, leaf.path) for step in steps]
-            columns[leaf.path[0]] |= _columns(key, values)
+            columns[leaf.path[0]] |= {
+                name: nested_steps.stacked(name, column)
+                for name, column in nested_steps.by_key(key, key, values).items()
+            }
         return columns
 
     def _unsupported(self, error: Exception) -> QuarantineError:
@@ -99,24 +101,3 @@ def _at(step: Any, path: Sequence[str]) -> Any:
     for name in path:
         step = step[name]
     return step
-
-
-def _columns(key: str, values: list[Any]) -> dict[str, Column]:
-    if isinstance(values[0], dict):
-        return {
-            name: column
-            for child in values[0]
-            for name, column in _columns(
-                f"{key}/{child}", [value[child] for value in values]
-            ).items()
-        }
-    if isinstance(values[0], str | bytes):
-        return {key: values}
-    try:
-        column = np.stack([np.asarray(value) for value in values])
-    except ValueError as error:
-        raise QuarantineError(
-            Reason.WRONG_SHAPE,
-            f"{key!r}: a timestep's shape must not change within an episode: {error}",
-        ) from error
-    return {key: column}
