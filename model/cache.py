@@ -57,12 +57,15 @@ class Cache(NamedTuple):
         value_NBMHK: Values.
         position_BM: int32; place in the row of what stands there, -1 for nothing.
         length_B: int32; slots fed.
+        drawn_B: int32; the same, and slots that were fed before and forgotten since:
+            no two tokens of an episode are drawn at the same one.
     """
 
     key_NBMHK: jax.Array
     value_NBMHK: jax.Array
     position_BM: jax.Array
     length_B: jax.Array
+    drawn_B: jax.Array
 
 
 def empty_cache(config: ModelConfig, rows: int, reach: int, block: int) -> Cache:
@@ -82,14 +85,24 @@ def empty_cache(config: ModelConfig, rows: int, reach: int, block: int) -> Cache
         jnp.zeros(shape, dtype),
         jnp.full((rows, ring), _EMPTY, jnp.int32),
         jnp.zeros(rows, jnp.int32),
+        jnp.zeros(rows, jnp.int32),
     )
 
 
-def forget(cache: Cache, rows_B: jax.Array) -> Cache:
-    """Returns the memory with the chosen rows (bool [B]) begun anew."""
+def forget(cache: Cache, rows_B: jax.Array, *, same_episode: bool = False) -> Cache:
+    """Returns the memory with the chosen rows (bool [B]) begun anew.
+
+    Args:
+        cache: Of the rows.
+        rows_B: Those to begin anew.
+        same_episode: Whether what is fed next goes on with an episode: then its draws
+            do not repeat.
+    """
+    drawn_B = cache.drawn_B if same_episode else jnp.where(rows_B, 0, cache.drawn_B)
     return cache._replace(
         position_BM=jnp.where(rows_B[:, None], _EMPTY, cache.position_BM),
         length_B=jnp.where(rows_B, 0, cache.length_B),
+        drawn_B=drawn_B,
     )
 
 
@@ -177,8 +190,14 @@ def extend(
     last_B11 = jnp.maximum(counts_B - 1, 0)[:, None, None]
     last_B1D = jnp.take_along_axis(x_BTD, last_B11, axis=1)
     hidden_BD = rms_norm(last_B1D, decoder.final_norm_D[...])[:, 0]
-    length_B = cache.length_B + counts_B
-    return Cache(keys_NBMHK, values_NBMHK, position_BM, length_B), hidden_BD
+    extended = Cache(
+        keys_NBMHK,
+        values_NBMHK,
+        position_BM,
+        cache.length_B + counts_B,
+        cache.drawn_B + counts_B,
+    )
+    return extended, hidden_BD
 
 
 class _Sight(NamedTuple):

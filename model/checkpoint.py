@@ -28,7 +28,9 @@ FOLDER_NAME = "checkpoints"
 _FREE = ("steps", "checkpoint", "validation", "data.threads", "data.prefetch")
 
 
-def describe_run(config: TrainConfig, datasets: Sequence[Dataset]) -> dict[str, Any]:
+def describe_run(
+    config: TrainConfig, datasets: Sequence[Dataset], init_from: str | None = None
+) -> dict[str, Any]:
     """Returns what a checkpoint records of its run, as JSON."""
     manifest = datasets[0].manifest
     return {
@@ -44,6 +46,7 @@ def describe_run(config: TrainConfig, datasets: Sequence[Dataset]) -> dict[str, 
             one.name: {"fingerprint": one.identity, "weight": one.weight}
             for one in datasets
         },
+        "init_from": init_from,
     }
 
 
@@ -79,13 +82,18 @@ class Checkpoints:
         folder: Of the run; checkpoints lie in its `checkpoints`.
         config: The run's.
         datasets: The run's.
+        init_from: The run whose weights it began with, if any.
     """
 
     def __init__(
-        self, folder: str, config: TrainConfig, datasets: Sequence[Dataset]
+        self,
+        folder: str,
+        config: TrainConfig,
+        datasets: Sequence[Dataset],
+        init_from: str | None = None,
     ) -> None:
         self._folder = os.path.abspath(os.path.join(folder, FOLDER_NAME))
-        self._run = describe_run(config, datasets)
+        self._run = describe_run(config, datasets, init_from)
         # What fails is raised, and told once by `main`; not as tracebacks of threads.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -190,19 +190,19 @@ class Decoding:
     def _choose(self, cache: Cache, logits_BU: jax.Array) -> jax.Array:
         """Returns int32 [B]: where the likeliest stands, or a drawn one.
 
-        A draw follows from seed, row and the row's number of slots: what other rows do
-        has no part in it.
+        A draw follows from seed, row and the slots fed to the row in its episode: what
+        other rows do has no part in it.
         """
         if not self.temperature:
             return jnp.argmax(logits_BU, axis=1).astype(jnp.int32)
         key = jax.random.key(self.seed)
 
-        def draw(row: jax.Array, length: jax.Array, logits_U: jax.Array) -> jax.Array:
-            own = jax.random.fold_in(jax.random.fold_in(key, row), length)
+        def draw(row: jax.Array, drawn: jax.Array, logits_U: jax.Array) -> jax.Array:
+            own = jax.random.fold_in(jax.random.fold_in(key, row), drawn)
             return jax.random.categorical(own, logits_U / self.temperature)
 
         rows = jnp.arange(len(logits_BU))
-        return jax.vmap(draw)(rows, cache.length_B, logits_BU).astype(jnp.int32)
+        return jax.vmap(draw)(rows, cache.drawn_B, logits_BU).astype(jnp.int32)
 
 
 def _logits(hidden_BD: jax.Array, table_UD: jax.Array) -> jax.Array:

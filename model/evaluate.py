@@ -38,7 +38,7 @@ from gato.model.evaluation.report import TABLE_WIDTH, Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
 from gato.model.evaluation.suite import Contest, load_suite
 from gato.model.evaluation.videos import FORMATS, check_videos_can_be_written
-from gato.model.policy import Policy
+from gato.model.policy import MEMORIES, Memory, Policy
 from gato.model.weights import Trained, load_weights
 from gato.schemas.errors import UsageError
 from gato.tokenizers.vocabulary import Vocabulary
@@ -50,7 +50,11 @@ _ABLATIONS = ("shuffle_observations",)
 _EXAMPLES = """examples:
   gato-evaluate --checkpoint D --suite configs/suites/babyai.yaml
   gato-evaluate --checkpoint D --suite F --episodes 10 --prompt_tokens 0
-  gato-evaluate --checkpoint D --suite F --ablate shuffle_observations"""
+  gato-evaluate --checkpoint D --suite F --ablate shuffle_observations
+
+What is remembered of an episode longer than a row of L slots: with --memory band the
+last L slots, as in the paper, so that a prompt is left behind; with --memory rows a
+full row is begun anew as a row of training is: the prompt, then newest timesteps."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--suite", required=True, metavar="FILE", help="the tasks, as YAML")
     add("--episodes", type=int, default=50, help="of each task (%(default)s)")
     add("--prompt_tokens", type=int, help="longest prompt; 0: none (the row's length)")
+    add("--memory", choices=MEMORIES, default="band", help="see below (%(default)s)")
     add("--ablate", choices=_ABLATIONS, help="what to take away (nothing)")
     add("--batch", type=int, default=16, help="environments at a time (%(default)s)")
     add("--temperature", type=float, default=0.0, help="0: the likeliest (%(default)s)")
@@ -105,6 +110,7 @@ def make_policy(
     *,
     temperature: float = 0.0,
     seed: int = 0,
+    memory: Memory = "band",
 ) -> Policy:
     """Returns a policy whose shapes fit the tasks.
 
@@ -114,6 +120,7 @@ def make_policy(
         rows: Environments at a time.
         temperature: Of drawn tokens.
         seed: Likewise.
+        memory: What is remembered of a long episode.
     """
     longest = 0
     for contest in contests:
@@ -132,6 +139,7 @@ def make_policy(
         images=any(one.control.has_images for one in contests),
         temperature=temperature,
         seed=seed,
+        memory=memory,
     )
 
 
@@ -149,6 +157,7 @@ def _play(
         min(arguments.batch, total),
         temperature=arguments.temperature,
         seed=arguments.seed,
+        memory=arguments.memory,
     )
     observer: Observer = as_it_is
     if arguments.ablate:
@@ -212,6 +221,8 @@ def _default_output(arguments: argparse.Namespace, step: int) -> str:
     parts = [pathlib.Path(arguments.suite).stem, str(step)]
     if not arguments.prompt_tokens:
         parts.append("no_prompt")
+    if arguments.memory != "band":
+        parts.append(arguments.memory)
     if arguments.ablate:
         parts.append(arguments.ablate)
     return os.path.join(arguments.checkpoint, "evaluation", f"{'-'.join(parts)}.json")
@@ -231,6 +242,7 @@ def _execute(arguments: argparse.Namespace) -> None:
         "step": trained.step,
         "suite": arguments.suite,
         "prompt_tokens": arguments.prompt_tokens,
+        "memory": arguments.memory,
         "ablate": arguments.ablate,
         "temperature": arguments.temperature,
         "seed": arguments.seed,

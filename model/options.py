@@ -10,6 +10,7 @@ from gato.schemas.errors import UsageError
 _EXAMPLES = """examples:
   gato-train --shards 'out/*/train-*' --steps 300 --batch_size 8 --checkpoint_dir D
   gato-train --shards 'out/*/train-*' --checkpoint_dir D --set optimizer.peak_lr=3e-4
+  gato-train --shards 'more/*/train-*' --checkpoint_dir E --init_from D
   gato-train --model 364m --describe
 
 several hosts, each with the same command and a folder that all see:
@@ -35,6 +36,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--checkpoint_dir",
         metavar="DIR",
         help="checkpoints, metrics.jsonl, TensorBoard's files and profiles",
+    )
+    add(
+        "--init_from",
+        metavar="DIR",
+        help="begin with the newest weights of another run, its --checkpoint_dir",
     )
     add("--mesh", metavar="SIZES", help="as data=2,fsdp=4,tensor=1")
     add(

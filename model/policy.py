@@ -6,12 +6,19 @@ and the separator, then makes the action tokens one by one, each with the logits
 own range only; the last of them is read with the next observation. Rows that are not
 named stand still, and so do rows whose task has fewer action tokens than another's.
 
+What a row remembers of an episode longer than itself is one of `MEMORIES`:
+
+    band  Attention reaches the last L slots, as in the paper; prompts are left behind.
+    rows  A row that is full is begun anew as a window of training is: the prompt, then
+          the episode's newest timesteps, whole ones, in half of what it leaves.
+
 Everything has fixed shapes: blocks of `block` slots, `max_actions` action tokens. So a
 policy compiles each of its programs once, whatever the tasks; what is longer than a
 block is read block by block.
 """
 
 from collections.abc import Collection, Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +32,9 @@ from gato.model.prefix import Prefix, join, single
 from gato.model.step import Model, State
 from gato.schemas.record import Kind
 from gato.tokenizers.vocabulary import Vocabulary
+
+Memory = Literal["band", "rows"]
+MEMORIES: tuple[Memory, ...] = ("band", "rows")
 
 
 class Policy:
@@ -41,6 +51,7 @@ class Policy:
         images: Whether there are image slots.
         temperature: 0 takes the likeliest token, else tokens are drawn.
         seed: Of the draws; they depend on it, the row, and its number of slots only.
+        memory: One of `MEMORIES`.
     """
 
     def __init__(
@@ -55,8 +66,10 @@ class Policy:
         images: bool = False,
         temperature: float = 0.0,
         seed: int = 0,
+        memory: Memory = "band",
     ) -> None:
         self.rows = rows
+        self._row_slots = model.sequence_length if memory == "rows" else None
         self._vocabulary = vocabulary
         self._block = block
         self._pool = block if images else 0
@@ -75,6 +88,10 @@ class Policy:
         self._hidden_BD = jnp.zeros((rows, config.width), config.compute_dtype)
         # The last action token of each row, which its next observation follows.
         self._unread: list[Prefix | None] = [None] * rows
+        self._lengths = np.zeros(rows, np.int64)
+        # With `rows`: what each began with, and its timesteps, as they are read.
+        self._prompts: list[Prefix | None] = [None] * rows
+        self._episodes: list[list[Prefix]] = [[] for _ in range(rows)]
         self._read = jax.jit(decoding.read, donate_argnums=1)
         self._act = jax.jit(decoding.act, donate_argnums=1)
         self._write = jax.jit(decoding.write, donate_argnums=1, static_argnums=4)
@@ -89,11 +106,21 @@ class Policy:
         Args:
             prefixes: By row; a demonstration, an image and a question, or None.
         """
+        for row, prompt in prefixes.items():
+            self._unread[row] = None
+            self._prompts[row] = prompt
+            self._episodes[row] = []
+        self._begin(prefixes)
+
+    def _begin(
+        self, prefixes: Mapping[int, Prefix | None], *, same_episode: bool = False
+    ) -> None:
         chosen = np.zeros(self.rows, bool)
         chosen[list(prefixes)] = True
-        self._cache = forget(self._cache, jnp.asarray(chosen))
-        for row in prefixes:
-            self._unread[row] = None
+        self._cache = forget(
+            self._cache, jnp.asarray(chosen), same_episode=same_episode
+        )
+        self._lengths[chosen] = 0
         self._feed({row: one for row, one in prefixes.items() if one is not None})
 
     def act(
@@ -111,7 +138,7 @@ class Policy:
         ranges = np.tile(np.array([0, 1], np.int32), (self.rows, self._max_actions, 1))
         counts = np.zeros(self.rows, np.int32)
         separator = single(self._vocabulary.separator, Kind.SEPARATOR)
-        reading: dict[int, Prefix] = {}
+        seen: dict[int, Prefix] = {}
         for row, (observed, allowed) in observations.items():
             counts[row] = len(allowed)
             if len(allowed) > self._max_actions:
@@ -120,17 +147,46 @@ class Policy:
                     f" for at most {self._max_actions}; make it with more max_actions."
                 )
             ranges[row, : len(allowed)] = allowed
-            unread = self._unread[row]
-            parts = [unread] if unread is not None else []
-            reading[row] = join([*parts, observed, separator])
+            seen[row] = join([observed, separator])
+        self._begin_full_rows(seen, counts)
+        reading = {
+            row: one if (last := self._unread[row]) is None else join([last, one])
+            for row, one in seen.items()
+        }
         last = self._feed(reading, all_but_last=True)
         self._cache, tokens_BA = self._act(
             self._weights, self._cache, last, ranges, counts
         )
         chosen = np.asarray(jax.device_get(tokens_BA))
-        for row in observations:
-            self._unread[row] = self._action(int(chosen[row, counts[row] - 1]))
+        for row, one in seen.items():
+            actions = [self._action(int(token)) for token in chosen[row, : counts[row]]]
+            self._unread[row] = actions[-1]
+            self._lengths[row] += len(actions) - 1
+            if self._row_slots is not None:
+                self._episodes[row].append(join([one, *actions]))
         return {row: chosen[row, : counts[row]] for row in observations}
+
+    def _begin_full_rows(
+        self, seen: Mapping[int, Prefix], counts: NDArray[np.int32]
+    ) -> None:
+        """With `rows`: begins anew where a timestep more does not fit."""
+        if self._row_slots is None:
+            return
+        begun: dict[int, Prefix | None] = {}
+        for row, one in seen.items():
+            wanted = len(one) + int(counts[row])
+            unread = self._unread[row]
+            used = int(self._lengths[row]) + (0 if unread is None else len(unread))
+            if used + wanted <= self._row_slots or not self._episodes[row]:
+                continue
+            prompt = self._prompts[row]
+            left = self._row_slots - wanted - (0 if prompt is None else len(prompt))
+            kept = self._episodes[row] = _newest(self._episodes[row], left)
+            parts = [*([] if prompt is None else [prompt]), *kept]
+            begun[row] = join(parts) if parts else None
+            self._unread[row] = None
+        if begun:
+            self._begin(begun, same_episode=True)
 
     def write(
         self, rows: Collection[int], max_tokens: int
@@ -157,6 +213,8 @@ class Policy:
         self, prefixes: Mapping[int, Prefix], *, all_but_last: bool = False
     ) -> Slots:
         """Reads slots block by block; returns the last block, which may stay unread."""
+        for row, one in prefixes.items():
+            self._lengths[row] += len(one)
         size = self._block
         blocks = max([-(-len(one) // size) for one in prefixes.values()], default=0)
         block = self._slots({})
@@ -198,3 +256,14 @@ class Policy:
             for array, value in zip(slots, values, strict=True):
                 array[row, : len(value)] = value
         return slots
+
+
+def _newest(timesteps: list[Prefix], slots: int) -> list[Prefix]:
+    """Returns the last timesteps that fit, no more than it takes to fill half."""
+    kept = used = 0
+    while kept < len(timesteps) and 2 * used < slots:
+        used += len(timesteps[-1 - kept])
+        if used > slots:
+            break
+        kept += 1
+    return timesteps[len(timesteps) - kept :]

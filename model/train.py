@@ -47,6 +47,7 @@ from gato.model.step import (
     state_shardings,
 )
 from gato.model.validation import make_evaluate, summary, validate
+from gato.model.weights import initial_weights
 from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
 
@@ -63,6 +64,7 @@ class Run:
     console: rich.console.Console
     folder: str
     tracer: Tracer
+    init_from: str | None = None
     stop: bool = False
 
     @property
@@ -86,7 +88,14 @@ def _start(run: Run) -> State:
         what = "complete" if done >= steps else "resumed"
         run.console.print(f"{what}: {done} of {steps} steps are done")
         return state
-    return initialize(run.model, run.mesh)
+    state = initialize(run.model, run.mesh)
+    if run.init_from:
+        vocabulary = run.datasets[0].manifest.vocabulary
+        state["params"] = initial_weights(
+            run.init_from, run.model, vocabulary, shardings["params"]
+        )
+        run.console.print(f"begun with the weights of {run.init_from}")
+    return state
 
 
 def _validate(run: Run, evaluate: Any, params: State) -> dict[str, Any]:
@@ -261,11 +270,14 @@ def _execute(arguments: argparse.Namespace) -> None:
             mesh=mesh,
             hosts=hosts,
             checkpoints=enter(
-                contextlib.closing(Checkpoints(folder, config, datasets))
+                contextlib.closing(
+                    Checkpoints(folder, config, datasets, arguments.init_from)
+                )
             ),
             console=console,
             folder=folder,
             tracer=enter(contextlib.closing(Tracer(folder, profile))),
+            init_from=arguments.init_from,
         )
         progress = enter(make_progress(console))
         enter(_saving_on_sigterm(run))

@@ -1,13 +1,15 @@
-"""The weights of a checkpoint, to act with: no optimizer, no data, one device."""
+"""The weights of a checkpoint alone: to act with, or to begin another run with."""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from gato.model.checkpoint import FOLDER_NAME
+from gato.model.checkpoint import FOLDER_NAME, abstract_state
 from gato.model.config import TrainConfig, load_config
 from gato.model.step import Model, State
 from gato.schemas.errors import GatoError, UsageError
@@ -48,10 +50,77 @@ def load_weights(folder: str) -> Trained:
         UsageError: If there is no checkpoint.
         GatoError: If it is damaged, or of another release.
     """
+    with _newest(folder, "--checkpoint") as (manager, step):
+        run, model = _describe(manager, step)
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shapes = jax.eval_shape(model.initial)
+        wanted = abstract_state(shapes, jax.tree.map(lambda _: device, shapes))
+        return Trained(
+            model=model,
+            params=_restore(manager, step, wanted),
+            step=step,
+            vocabulary=VocabularyInfo(**run["vocabulary"]),
+            run=run,
+        )
+
+
+def initial_weights(
+    folder: str, model: Model, vocabulary: VocabularyInfo, shardings: Any
+) -> State:
+    """Reads the newest weights of another run, to begin one of this model with.
+
+    Args:
+        folder: Its `--checkpoint_dir`.
+        model: The decoder that is to have them; rows may be of another length.
+        vocabulary: Of the data to train on.
+        shardings: Of its weights, on any mesh.
+
+    Raises:
+        UsageError: If there is no checkpoint, or its weights do not fit.
+        GatoError: If it is damaged, or of another release.
+    """
+    with _newest(folder, "--init_from") as (manager, step):
+        run, other = _describe(manager, step)
+        if run["vocabulary"] != vocabulary.model_dump():
+            raise UsageError(
+                f"--init_from {folder}: its tokens are those of {run['vocabulary']},"
+                f" the shards' of {vocabulary.model_dump()}. Build the shards with the"
+                " text tokenizer of that run."
+            )
+        shapes = jax.eval_shape(model.initial)
+        _check_fit(folder, other, model, shapes)
+        return _restore(manager, step, abstract_state(shapes, shardings))
+
+
+def _check_fit(folder: str, other: Model, model: Model, shapes: Any) -> None:
+    """Checks that weights of one model mean the same to another."""
+    theirs = jax.tree_util.tree_leaves_with_path(jax.eval_shape(other.initial))
+    ours = jax.tree_util.tree_leaves_with_path(shapes)
+    found = {jax.tree_util.keystr(path): leaf.shape for path, leaf in theirs}
+    wanted = {jax.tree_util.keystr(path): leaf.shape for path, leaf in ours}
+    # Turned positions have no weights that would show.
+    found["positions"] = (other.config.model.positions,)
+    wanted["positions"] = (model.config.model.positions,)
+    differing = [
+        f"{key} is {found.get(key, 'not there')}, not {wanted.get(key, 'there')}"
+        for key in sorted(found.keys() | wanted.keys())
+        if found.get(key) != wanted.get(key)
+    ]
+    if differing:
+        raise UsageError(
+            f"--init_from {folder}: its weights are of another model:"
+            f" {'; '.join(differing[:5])}. Give the --model and --set model.* that it"
+            " was trained with."
+        )
+
+
+@contextlib.contextmanager
+def _newest(folder: str, flag: str) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+    """Opens a run's newest checkpoint; what goes wrong within is said in a line."""
     checkpoints = os.path.join(os.path.abspath(folder), FOLDER_NAME)
     if not os.path.isdir(checkpoints):
         raise UsageError(
-            f"{folder}: no checkpoints. --checkpoint is the folder that gato-train was"
+            f"{folder}: no checkpoints. {flag} is the folder that gato-train was"
             " given as --checkpoint_dir."
         )
     with ocp.CheckpointManager(checkpoints) as manager:
@@ -62,7 +131,9 @@ def load_weights(folder: str) -> Trained:
                 " checkpoint.every steps, or its end."
             )
         try:
-            return _read(manager, step)
+            yield manager, step
+        except GatoError:
+            raise
         except Exception as error:
             # Orbax and TensorStore raise whatever lay under them.
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -72,7 +143,10 @@ def load_weights(folder: str) -> Trained:
             ) from error
 
 
-def _read(manager: ocp.CheckpointManager, step: int) -> Trained:
+def _describe(
+    manager: ocp.CheckpointManager, step: int
+) -> tuple[dict[str, Any], Model]:
+    """Returns what a checkpoint says of its run, and the run's model."""
     restored = manager.restore(
         step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
     )
@@ -82,24 +156,16 @@ def _read(manager: ocp.CheckpointManager, step: int) -> Trained:
         vocabulary_size=run["vocabulary"]["size"],
         sequence_length=run["sequence_length"],
     )
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    wanted = {
-        "params": jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-            jax.eval_shape(model.initial),
-        )
-    }
+    return run, model
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, params: Any) -> State:
+    """Returns the weights, of the shapes and shardings of `params`."""
+    wanted = {"params": params}
     # Saved by another of Orbax's handlers, but in one format; this one reads parts.
     part = ocp.args.PyTreeRestore(
         item=wanted,
         restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
         partial_restore=True,
     )
-    restored = manager.restore(step, args=ocp.args.Composite(state=part))
-    return Trained(
-        model=model,
-        params=restored["state"]["params"],
-        step=step,
-        vocabulary=VocabularyInfo(**run["vocabulary"]),
-        run=run,
-    )
+    return manager.restore(step, args=ocp.args.Composite(state=part))["state"]["params"]

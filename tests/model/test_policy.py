@@ -150,6 +150,56 @@ def test_actions_equal_those_of_the_whole_model(positions):
             fed.append(single(token, Kind.CONTINUOUS_ACTION))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "remembered"),
+    [
+        # A row has 32 slots, a timestep 7. With a prompt of 6 three fit; the fourth
+        # begins a row with two, since one does not fill half of what is left for them.
+        (6, [0, 1, 2, 2, 2, 2]),
+        (0, [0, 1, 2, 3, 2, 3, 2, 3]),
+        # With nothing before it one timestep fits, and none beside the next.
+        (20, [0, 0, 0]),
+    ],
+)
+def test_a_full_row_begins_anew_with_its_prompt_and_newest_timesteps(
+    prompt, remembered
+):
+    model, params = model_and_params()
+    generator = np.random.default_rng(0)
+    shown = seen(generator, prompt) if prompt else None
+    policy = make(rows=2, max_actions=2, memory="rows")
+    policy.start({1: shown})
+    timesteps: list[list[Prefix]] = []
+    hidden = jax.jit(model.hidden)
+    table = params["embed"]["table_VD"]
+    for count in remembered:
+        observed = seen(generator, 4)
+        tokens = policy.act({1: (observed, TORQUES)})[1].tolist()
+        newest = timesteps[len(timesteps) - count :]
+        fed = [shown] if shown is not None else []
+        fed += [slot for timestep in newest for slot in timestep]
+        timesteps.append([observed, single(TEXT.separator, Kind.SEPARATOR)])
+        fed += timesteps[-1]
+        for token in tokens:
+            logits = table[BINS : BINS + 1024] @ last_vector(hidden, params, fed)
+            assert token == BINS + int(np.argmax(logits))
+            timesteps[-1].append(single(token, Kind.CONTINUOUS_ACTION))
+            fed.append(timesteps[-1][-1])
+
+
+def test_rows_that_begin_anew_leave_the_others_and_draw_other_numbers():
+    tasks = {row: TASKS[row] for row in (1, 2)}
+    settings = {"images": True, "temperature": 1.0, "memory": "rows"}
+    found = play(make(**settings), tasks, steps=12)
+    assert play(make(**settings), {2: TASKS[2]}, steps=12)[2] == found[2]
+    # A row begun anew is as long as the one before, and its draws are not the same.
+    policy = make(rows=1, max_actions=2, temperature=1e9, memory="rows")
+    policy.start({0: None})
+    observed = seen(np.random.default_rng(0), 4)
+    drawn = [tuple(policy.act({0: (observed, TORQUES)})[0]) for _ in range(12)]
+    assert len(set(drawn)) == 12
+
+
 def last_vector(hidden, params, parts):
     tokens, kind, local = np.zeros((3, LENGTH), np.int32)
     at = 0

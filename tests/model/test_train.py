@@ -14,6 +14,7 @@ import toy_shards
 from small_models import small_config
 
 from gato.model import checkpoint, data, train
+from gato.model.weights import load_weights
 from gato.schemas.errors import GatoError
 
 SMALL = [
@@ -193,6 +194,37 @@ def test_wrong_usage_is_said_in_a_line(arguments, code, said, capsys):
     found = capsys.readouterr().err
     assert found.startswith("gato-train: ")
     assert said in found
+
+
+def test_a_run_begins_with_the_weights_of_another(shards, whole, tmp_path, capsys):
+    def weights(folder):
+        return jax.tree.map(np.asarray, load_weights(str(folder)).params)
+
+    # A learning rate of nothing leaves them as they were.
+    still = ("--steps=1", "--set=optimizer.peak_lr=1e-30", "--init_from")
+    assert run(shards, tmp_path / "a", *still, str(whole)) == 0
+    assert "begun with the weights of" in " ".join(capsys.readouterr().err.split())
+    jax.tree.map(np.testing.assert_array_equal, weights(tmp_path / "a"), weights(whole))
+    # Its own checkpoint is what a run goes on with, by the same command alone.
+    assert run(shards, tmp_path / "a", *still, str(whole)) == 0
+    assert run(shards, tmp_path / "a", "--steps=1", *still[1:2]) == 1
+    assert "init_from was" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("other", "more", "said"),
+    [
+        ("nowhere", (), "no checkpoints. --init_from is the folder"),
+        ("", ("--set=model.blocks=2",), "its weights are of another model"),
+        ("", ("--set=model.positions=learned",), "positions is"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    other, more, said, shards, whole, tmp_path, capsys
+):
+    given = str(whole / other)
+    assert run(shards, tmp_path, "--steps=1", "--init_from", given, *more) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_unknown_presets_are_refused_by_name(capsys):
