@@ -5,6 +5,7 @@
     gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
     gato-record sokoban --output raw --rooms 7x7 --episodes 100
     gato-record ale --output raw --games Breakout --episodes 50
+    gato-record robotics --output raw --tasks FetchPush-v4 --episodes 50
     gato-record captions --output raw/captions --scenes 1000
     gato-record questions --output raw/questions --scenes 1000
     gato-record text --output raw/text
@@ -230,6 +231,26 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="observe frames in colour in place of grey",
     )
+    robotics = add(
+        "robotics",
+        _played("standard deviations of the noise, in units of an action"),
+        seeded,
+    )
+    robotics.add_argument(
+        "--tasks",
+        required=True,
+        type=_names,
+        metavar="A,B",
+        help="names, such as FetchPush-v4,FetchReach-v4, or all that --policies can"
+        " play",
+    )
+    robotics.add_argument(
+        "--max_steps",
+        type=int,
+        default=50,
+        metavar="N",
+        help="length of every episode (default: 50)",
+    )
     captions = add(
         "captions",
         seeded,
@@ -338,6 +359,12 @@ def _record_ale(
     _play(made(max_steps=max_steps), games, **options)
 
 
+def _record_robotics(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:
+    from gato.pipelines.recorders import robotics
+
+    _play(robotics.Robotics(max_steps=max_steps), tasks, **options)
+
+
 def _record_captions(**options: Any) -> None:
     from gato.pipelines.recorders import captions
 
@@ -362,6 +389,7 @@ _RECORDERS = {
     "dm_control": _record_dm_control,
     "sokoban": _record_sokoban,
     "ale": _record_ale,
+    "robotics": _record_robotics,
     "captions": _record_captions,
     "questions": _record_questions,
     "text": _record_text,

@@ -8,6 +8,7 @@ EXAMPLES = """examples:
   gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
   gato-record sokoban --output raw --rooms 7x7 --episodes 100
   gato-record ale --output raw --games Breakout --episodes 50
+  gato-record robotics --output raw --tasks FetchPush-v4 --episodes 50
   gato-record captions --output raw/captions --scenes 1000
   gato-record questions --output raw/questions --scenes 1000
   gato-record text --output raw/text
@@ -91,6 +92,25 @@ _ALE_EXAMPLES = """examples:
 
 A build reads them with format minari and paths such as raw/atari/*/*-v0."""
 
+_ROBOTICS = """Plays the Fetch arm's tasks of Gymnasium-Robotics, which is installed
+apart, and writes a Minari data set for each task and policy:
+DIR/robotics/<task>/<policy>-v0. They stand in for the paper's DM Manipulation
+Playground, and more weakly for RGB Stacking and Playroom. Experts are scripts, of
+reaching, pushing and picking up; sliding is played with --policies random only. The
+noisy policy adds normal noise to the script's actions. Actions are stored clipped to
+[-1, 1], as they were done. Episodes go on after success, which is stored for each step.
+The means of the task's expert and random returns are stored with each data set
+(ref_max_score, ref_min_score)."""
+
+_ROBOTICS_EXAMPLES = """examples:
+  pip install gymnasium-robotics==1.4.2
+  gato-record robotics --output raw --tasks FetchPush-v4,FetchPickAndPlace-v4
+  gato-record robotics --output raw --tasks all --episodes 1000 --workers 8
+  gato-record robotics --output raw --tasks FetchSlide-v4 --policies random
+
+A build reads them with format minari, paths such as raw/robotics/*/*-v0 and
+filter: {by: success}."""
+
 _CAPTIONS = """Draws rooms of a grid world, each with a caption that is true of it, and
 writes webdataset tars with NUMBER.png, NUMBER.txt and NUMBER.json for each."""
 
@@ -158,6 +178,11 @@ COMMANDS = {
         "episodes of Atari games as Minari data sets",
         _ALE,
         _ALE_EXAMPLES,
+    ),
+    "robotics": Command(
+        "episodes of a Fetch arm's tasks as Minari data sets",
+        _ROBOTICS,
+        _ROBOTICS_EXAMPLES,
     ),
     "captions": Command(
         "rendered grid scenes with true captions as webdataset tars",
