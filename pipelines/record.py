@@ -347,6 +347,12 @@ def _record_sokoban(rooms: tuple[str, ...], grid: bool, **options: Any) -> None:
     _play(sokoban.SokobanGrid() if grid else sokoban.Sokoban(), rooms, **options)
 
 
+def _record_robotics(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:
+    from gato.pipelines.recorders import robotics
+
+    _play(robotics.Robotics(max_steps=max_steps), tasks, **options)
+
+
 def _record_ale(
     games: tuple[str, ...], modes: str, max_steps: int, rgb: bool, **options: Any
 ) -> None:
@@ -357,12 +363,6 @@ def _record_ale(
     else:
         made = ale.AtariRGB if rgb else ale.Atari
     _play(made(max_steps=max_steps), games, **options)
-
-
-def _record_robotics(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:
-    from gato.pipelines.recorders import robotics
-
-    _play(robotics.Robotics(max_steps=max_steps), tasks, **options)
 
 
 def _record_captions(**options: Any) -> None:
