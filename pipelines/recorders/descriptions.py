@@ -52,13 +52,19 @@ cartpole, point_mass-easy and reacher, and, of 30 to 75 steps a second, planners
 cheetah and walker. Other tasks are played with --policies random only. The noisy policy
 adds normal noise to the expert's actions. Actions are stored clipped to [-1, 1], as
 they were done. The means of the task's expert and random returns are stored with each
-data set (ref_max_score, ref_min_score)."""
+data set (ref_max_score, ref_min_score).
+
+With --bodies, DIR/dm_control_random_small/<task>/<policy>-v0 or ..._large/...: gear of
+actuators, range, stiffness and damping of joints, size and density of geoms are scaled
+in each episode, each by a number of its own: small by 0.9 to 0.95 or 1.05 to 1.1, large
+by 0.6 to 0.8 or 1.2 to 1.4. The episode's seed, which is stored, decides them."""
 
 _DM_CONTROL_EXAMPLES = """examples:
   gato-record dm_control --output raw --tasks cartpole-swingup,reacher-hard
   gato-record dm_control --output raw --tasks all --episodes 10 --workers 8
   gato-record dm_control --output raw --tasks hopper-hop --policies random
   gato-record dm_control --output raw --tasks cartpole-balance --pixels 64
+  gato-record dm_control --output raw --tasks all --bodies large --workers 8
 
 Frames are drawn by what MUJOCO_GL names: egl or osmesa. A build reads them with format
 minari and paths such as raw/dm_control/*/*-v0."""

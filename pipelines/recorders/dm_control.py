@@ -4,23 +4,26 @@ Environments are those of dm-control 1.0.28 (Apache-2.0; its pin of mujoco matte
 comes without experts, so those here are written by hand (`dm_control_experts.py`), for
 11 tasks; the others are played at random. Observations are the suite's numbers, or
 frames and nothing beside them. Nothing is achieved or missed in these tasks: all is
-told by rewards in [0, 1].
+told by rewards in [0, 1]. Bodies are the suite's, or another in each episode
+(`dm_control_bodies.py`).
 """
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
+from dm_control.rl.control import PhysicsError
 from gymnasium.envs.registration import EnvSpec
-from numpy.typing import NDArray
 
+from gato.pipelines.recorders import continuous
+from gato.pipelines.recorders import dm_control_bodies as random_bodies
 from gato.pipelines.recorders import dm_control_world as world
 from gato.pipelines.recorders.dm_control_experts import EXPERTS, make_expert
 from gato.pipelines.recorders.domain import (
     Description,
     Domain,
+    ExpertFailedError,
     Recipe,
     Rollout,
     check_deviations,
@@ -28,33 +31,6 @@ from gato.pipelines.recorders.domain import (
 from gato.schemas.errors import UsageError
 
 _PACKAGES = ("dm-control", "mujoco")
-
-
-def _actor(
-    environment: world.SuiteTask, recipe: Recipe, seed: int, noise: float
-) -> Callable[[], NDArray[np.float64]]:
-    """Returns what gives the next action, not yet clipped."""
-    generator = recipe.generator(seed)
-    size = environment.action_space.shape
-    physics = environment.physics
-    expert = make_expert(recipe.task, generator, physics)
-    if recipe.policy == "random" or expert is None:
-        return lambda: generator.uniform(-1, 1, size)
-
-    def act() -> NDArray[np.float64]:
-        # Clipped first: noise on a wish far out of reach would change nothing.
-        advice = np.clip(expert(physics), -1, 1)
-        return advice + noise * generator.standard_normal(size)
-
-    return act
-
-
-def _stacked(observations: Sequence[Any]) -> Any:
-    if isinstance(observations[0], dict):
-        return {
-            key: np.stack([one[key] for one in observations]) for key in observations[0]
-        }
-    return np.stack(observations)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +44,7 @@ class DMControl(Domain):
     namespace: ClassVar[str] = "dm_control"
     title: ClassVar[str] = "DM Control"
     option: ClassVar[str] = "tasks"
+    _made: ClassVar[type[world.SuiteTask]] = world.SuiteTask
 
     max_steps: int = world.MAX_STEPS
 
@@ -111,7 +88,7 @@ class DMControl(Domain):
         described = Description(
             environment=EnvSpec(
                 id=f"{self.namespace}/{recipe.task}",
-                entry_point=f"{world.__name__}:{world.SuiteTask.__name__}",
+                entry_point=f"{self._made.__module__}:{self._made.__name__}",
                 kwargs=self._options(recipe.task),
                 max_episode_steps=self.max_steps,
                 disable_env_checker=True,
@@ -135,31 +112,24 @@ class DMControl(Domain):
 
     def make_environment(self, task: str) -> Any:
         """Returns the environment."""
-        return world.SuiteTask(**self._options(task))
+        return self._made(**self._options(task))
 
     def roll_out(
         self, environment: Any, recipe: Recipe, seed: int, attempt: int
     ) -> Rollout:
         """Plays one episode of `max_steps`."""
         observation, _ = environment.reset(seed=seed)
-        act = _actor(environment, recipe, seed, recipe.episode_noise(attempt))
-        observations = [observation]
-        actions = np.empty((self.max_steps, *environment.action_space.shape), "f4")
-        rewards = np.empty(self.max_steps)
-        for step in range(self.max_steps):
-            actions[step] = np.clip(act(), -1, 1)
-            observation, rewards[step], *_ = environment.step(actions[step])
-            observations.append(observation)
-        truncations = np.zeros(self.max_steps, bool)
-        truncations[-1] = True
-        return Rollout(
-            seed=seed,
-            observations=_stacked(observations),
-            actions=actions,
-            rewards=rewards,
-            terminations=np.zeros(self.max_steps, bool),
-            truncations=truncations,
-            success=None,
+        generator = recipe.generator(seed)
+        expert = make_expert(recipe.task, generator, environment.physics)
+        act = continuous.actor(
+            expert and (lambda observation: expert(environment.physics)),
+            recipe,
+            environment.action_space.shape,
+            generator,
+            recipe.episode_noise(attempt),
+        )
+        return continuous.play(
+            environment, observation, act, seed=seed, max_steps=self.max_steps
         )
 
 
@@ -197,3 +167,48 @@ class DMControlPixels(DMControl):
 
     def _content(self) -> str:
         return f"a frame of {self.pixels}x{self.pixels}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DMControlRandomSmall(DMControl):
+    """The same tasks; each episode's body is its own, a little off the suite's."""
+
+    namespace: ClassVar[str] = "dm_control_random_small"
+    bodies: ClassVar[str] = "small"
+    _made = random_bodies.RandomBody
+
+    def conditions(self) -> dict[str, Any]:
+        """Returns these, and the intervals that bodies are drawn from."""
+        return {"factors": random_bodies.FACTORS[self.bodies], **super().conditions()}
+
+    def _options(self, task: str) -> dict[str, Any]:
+        return {"task": task, "bodies": self.bodies}
+
+    def _content(self) -> str:
+        return f"{super()._content()}, of a body drawn for the episode"
+
+    def roll_out(
+        self, environment: Any, recipe: Recipe, seed: int, attempt: int
+    ) -> Rollout:
+        """Plays one episode of `max_steps`.
+
+        Raises:
+            ExpertFailedError: If the simulation of this body breaks down.
+        """
+        try:
+            return super().roll_out(environment, recipe, seed, attempt)
+        except PhysicsError as error:
+            raise ExpertFailedError(f"seed {seed}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DMControlRandomLarge(DMControlRandomSmall):
+    """The same tasks; each episode's body is its own, far off the suite's."""
+
+    namespace: ClassVar[str] = "dm_control_random_large"
+    bodies: ClassVar[str] = "large"
+
+
+RANDOM_BODIES = {
+    one.bodies: one for one in (DMControlRandomSmall, DMControlRandomLarge)
+}

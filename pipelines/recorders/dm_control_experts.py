@@ -28,7 +28,7 @@ _INERTIA, _WEIGHT = 0.0344, 0.1 * 9.81 * 0.5
 _PUMP, _PLACE, _SLOW = 10.0, 0.3, 0.3
 _REACH, _REACH_DAMPING = 4.0, 0.6
 _LINK = 0.12  # from joint to joint, and on to the finger
-_WRIST = 2.75  # just within its range
+_WRIST = 0.04  # how far it stays within its range
 _CENTRE, _CENTRE_DAMPING = 40.0, 3.0
 
 
@@ -57,8 +57,9 @@ def _reach(physics: Any) -> NDArray[np.float64]:
     x, y = physics.named.model.geom_pos["target", :2]
     shoulder, wrist = physics.data.qpos
     bend = np.arccos(np.clip((x**2 + y**2) / (2 * _LINK**2) - 1, -1, 1))
+    farthest = physics.named.model.jnt_range["wrist", 1] - _WRIST
     # Of the two ways to bend, the one the wrist is bent already.
-    bend = np.copysign(min(bend, _WRIST), wrist)
+    bend = np.copysign(min(bend, farthest), wrist)
     aim = np.arctan2(y, x) - bend / 2
     error = np.array([_half_turn(aim - shoulder), bend - wrist])
     return _REACH * error - _REACH_DAMPING * physics.data.qvel

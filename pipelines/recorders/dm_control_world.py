@@ -14,7 +14,7 @@ before frames are asked for, as it cannot live with TensorFlow in one process.
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
@@ -46,7 +46,13 @@ def _drawn_by(library: str) -> Iterator[None]:
 
 
 with _drawn_by("off"):
+    import mujoco
     from dm_control import _render, suite
+    from dm_control.mujoco import engine
+
+# Its names are those of compiled modules, which type checkers do not see.
+_mujoco: Any = mujoco
+SKYBOX = _mujoco.mjtTexture.mjTEXTURE_SKYBOX
 
 
 def load_renderer() -> str:
@@ -69,6 +75,28 @@ def load_renderer() -> str:
         f"frames need EGL or OSMesa, and {found} here. Install libegl1 or libosmesa6,"
         " and set MUJOCO_GL to egl, to osmesa or not at all."
     )
+
+
+@contextlib.contextmanager
+def edited(edit: Callable[[Any], None]) -> Iterator[None]:
+    """Lets `edit` change each model that the suite loads, before it is compiled.
+
+    Args:
+        edit: Gets a mujoco.MjSpec; untouched, it compiles to the suite's own model.
+    """
+    original = engine.Physics.__dict__["from_xml_string"]
+
+    def load(cls: Any, xml_string: str, assets: Any = None) -> Any:
+        spec = _mujoco.MjSpec.from_string(xml_string, include=assets, assets=assets)
+        edit(spec)
+        return cls.from_model(engine.wrapper.MjModel(spec.compile()))
+
+    # The suite has no other place where a model could be had before it is compiled.
+    engine.Physics.from_xml_string = classmethod(load)
+    try:
+        yield
+    finally:
+        engine.Physics.from_xml_string = original
 
 
 TASKS = tuple(
@@ -94,11 +122,10 @@ class SuiteTask(gymnasium.Env[Any, NDArray[np.float32]]):
     """
 
     def __init__(self, task: str, pixels: int = 0) -> None:
-        domain, _, name = task.partition("-")
-        random = np.random.RandomState(0)  # Seeded anew by each reset.
-        self._suite = suite.load(domain, name, task_kwargs={"random": random})
-        self._random = random
+        self._task = task
+        self._random = np.random.RandomState(0)  # Seeded anew by each reset.
         self._pixels = pixels
+        self._load()
         bounds = self._suite.action_spec()
         self.action_space = gymnasium.spaces.Box(
             bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
@@ -120,6 +147,11 @@ class SuiteTask(gymnasium.Env[Any, NDArray[np.float32]]):
                     for key, one in seen.items()
                 }
             )
+
+    def _load(self) -> None:
+        domain, _, name = self._task.partition("-")
+        random = {"random": self._random}
+        self._suite = suite.load(domain, name, task_kwargs=random)
 
     @property
     def physics(self) -> Any:

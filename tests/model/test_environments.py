@@ -11,7 +11,7 @@ from gato.model.evaluation.environments import (
 )
 from gato.pipelines.recorders.ale import Atari, AtariExtended
 from gato.pipelines.recorders.babyai import BabyAI
-from gato.pipelines.recorders.dm_control import DMControl
+from gato.pipelines.recorders.dm_control import RANDOM_BODIES, DMControl
 from gato.pipelines.recorders.domain import Recipe
 from gato.pipelines.recorders.metaworld import MetaWorld
 from gato.pipelines.recorders.sokoban import Sokoban
@@ -20,8 +20,10 @@ SEED = 2**30 + 5
 # A module that registers ids stands before the colon.
 RECORDERS = "gato.pipelines.recorders"
 DM_CONTROL = f"{RECORDERS}.dm_control_world:dm_control/"
+RANDOM_BODY = f"{RECORDERS}.dm_control_bodies:dm_control_random_"
 ATARI = f"{RECORDERS}.ale_world:atari/"
 EXTENDED = f"{RECORDERS}.ale_world:ale_extended/"
+UNACHIEVED = (ATARI, EXTENDED, DM_CONTROL, RANDOM_BODY)
 
 
 def assert_same(found, expected):
@@ -51,6 +53,15 @@ def assert_same(found, expected):
             "reacher-hard",
             [[0.1, -0.2], [-1.0, 1.0]],
         ),
+        *(
+            (
+                f"{RANDOM_BODY}{bodies}/reacher-hard",
+                made(),
+                "reacher-hard",
+                [[0.1, -0.2], [-1.0, 1.0]],
+            )
+            for bodies, made in RANDOM_BODIES.items()
+        ),
         (f"{ATARI}Breakout", Atari(), "Breakout", [1, 2, 3, 0]),
         (f"{EXTENDED}Galaxian", AtariExtended(), "Galaxian", [1, 2, 3, 0]),
         (f"{RECORDERS}.sokoban_world:sokoban/7x7", Sokoban(), "7x7", [0, 1, 2, 3]),
@@ -70,7 +81,7 @@ def test_an_environment_is_observed_as_it_was_recorded(name, domain, task, actio
         assert_same(plain(found), expected)
         assert [float(one) for one in outcome] == [float(one) for one in other]
         # These tasks are not achieved or missed.
-        silent = None if name.startswith((ATARI, EXTENDED, DM_CONTROL)) else False
+        silent = None if name.startswith(UNACHIEVED) else False
         assert succeeded(name, float(outcome[0]), info) is silent
     ours.close()
 

@@ -1,5 +1,6 @@
 """Recorded DM Control episodes, read back with Minari's own library and replayed."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -23,7 +24,7 @@ from recordings import (
 
 from gato.pipelines import record
 from gato.pipelines.recorders import dm_control_world, domain
-from gato.pipelines.recorders.dm_control import DMControl
+from gato.pipelines.recorders.dm_control import RANDOM_BODIES, DMControl
 from gato.pipelines.recorders.dm_control_experts import EXPERTS, make_expert
 from gato.pipelines.sources.base import Partition
 from gato.pipelines.sources.minari import MinariSource
@@ -58,12 +59,16 @@ def test_stored_actions_replay_to_the_stored_episode(
     recorded: pathlib.Path, dataset_id: str
 ) -> None:
     """The environment is rebuilt from what the data set says of it."""
-    dataset = load(recorded, dataset_id)
+    _assert_replays(recorded, dataset_id)
+
+
+def _assert_replays(folder: pathlib.Path, dataset_id: str) -> None:
+    dataset = load(folder, dataset_id)
     assert dataset.total_episodes == EPISODES
     assert dataset.env_spec is not None
     environment = gymnasium.make(dataset.env_spec)
     sizes = SIZES[dataset_id.split("/")[1]]
-    pairs = zip(dataset.iterate_episodes(), seeds(recorded, dataset_id), strict=True)
+    pairs = zip(dataset.iterate_episodes(), seeds(folder, dataset_id), strict=True)
     for episode, seed in pairs:
         observation, _ = environment.reset(seed=seed)
         observations, rewards, truncations = [observation], [], []
@@ -83,13 +88,41 @@ def test_stored_actions_replay_to_the_stored_episode(
         assert np.abs(episode.actions).max() <= 1
 
 
+@pytest.mark.parametrize("bodies", ["small", "large"])
+def test_episodes_of_drawn_bodies_replay_from_their_seeds(
+    tmp_path: pathlib.Path, bodies: str
+) -> None:
+    few = ("--tasks", "cartpole-swingup", "--policies", "expert,random")
+    assert record.main(_command(tmp_path, *few, "--bodies", bodies)) == 0
+    factors = []
+    for policy in ("expert", "random"):
+        dataset_id = f"dm_control_random_{bodies}/cartpole-swingup/{policy}-v0"
+        _assert_replays(tmp_path, dataset_id)
+        metadata = load(tmp_path, dataset_id).storage.metadata
+        assert json.loads(metadata["env_spec"])["id"] == dataset_id.rsplit("/", 1)[0]
+        assert {"ref_max_score", "ref_min_score"} <= set(metadata)
+        factors.append(metadata["recorder"]["recipe"]["factors"])
+    assert factors[0] == factors[1]
+    assert factors[0][0][0] == (0.9 if bodies == "small" else 0.6)
+
+
+def test_bodies_are_not_seen_as_frames(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        record.main(_command(tmp_path, "--pixels", "64", "--bodies", "small"))
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "--bodies: not allowed with argument --pixels" in said
+
+
 def test_an_episode_does_not_depend_on_those_before() -> None:
     played: tuple[tuple[str, domain.Policy], ...] = (
         ("reacher-easy", "noisy"),
         ("walker-walk", "expert"),
     )
-    for task, policy in played:
-        control = DMControl(max_steps=10)
+    controls = (DMControl(max_steps=10), RANDOM_BODIES["large"](max_steps=10))
+    for control, (task, policy) in itertools.product(controls, played):
         recipe = domain.Recipe(task=task, policy=policy, episodes=1, noise=(0.3,))
         environment = control.make_environment(task)
         alone = control.roll_out(environment, recipe, 5, 0)
