@@ -1,6 +1,7 @@
 """Masked cross-entropy, computed in chunks so that [B, L, V] never exists."""
 
-from typing import Literal
+import functools
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,34 @@ def add_observation_targets(batch: Batch) -> Batch:
     return batch._replace(loss_mask_BL=mask_BL.astype(batch.loss_mask_BL.dtype))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _copy_to_groups(table_VD: jax.Array, groups: int, dtype: Any) -> jax.Array:
+    """Returns [G, V, D]: the table for each device's rows, which takes no more room.
+
+    A copy's gradient is summed over chunks on its device, and over devices once, in
+    float32. That of a single table would be summed over devices after every chunk.
+    """
+    copy_VD = constrain(table_VD.astype(dtype), "tensor", None)
+    copies_GVD = jnp.broadcast_to(copy_VD[None], (groups, *copy_VD.shape))
+    return constrain(copies_GVD, BATCH_AXES, "tensor", None)
+
+
+def _copy_forward(
+    table_VD: jax.Array, groups: int, dtype: Any
+) -> tuple[jax.Array, None]:
+    return _copy_to_groups(table_VD, groups, dtype), None
+
+
+def _copy_backward(
+    groups: int, dtype: Any, _: None, gradient_GVD: jax.Array
+) -> tuple[jax.Array]:
+    gradient_GVD = constrain(gradient_GVD, BATCH_AXES, "tensor", None)
+    return (gradient_GVD.astype(jnp.float32).sum(0),)
+
+
+_copy_to_groups.defvjp(_copy_forward, _copy_backward)
+
+
 def token_losses(
     hidden_BLD: jax.Array,
     table_VD: jax.Array,
@@ -61,14 +90,14 @@ def token_losses(
         groups: Devices that share the rows; slots change places only inside a group.
     """
     rows, length, width = hidden_BLD.shape
-    table_VD = constrain(table_VD.astype(hidden_BLD.dtype), "tensor", None)
-    is_padding_V = jnp.arange(table_VD.shape[0]) >= vocabulary_size
+    table_GVD = _copy_to_groups(table_VD, groups, hidden_BLD.dtype)
+    is_padding_V = jnp.arange(table_GVD.shape[1]) >= vocabulary_size
     slots = rows // groups * length
     chunks = next(n for n in range(min(_MAX_CHUNKS, slots), 0, -1) if slots % n == 0)
 
     def chunk_losses(hidden_GCD: jax.Array, targets_GC: jax.Array) -> jax.Array:
         logits_GCV = jnp.einsum(
-            "gcd,vd->gcv", hidden_GCD, table_VD, preferred_element_type=jnp.float32
+            "gcd,gvd->gcv", hidden_GCD, table_GVD, preferred_element_type=jnp.float32
         )
         logits_GCV = jnp.where(is_padding_V[None, None, :], -jnp.inf, logits_GCV)
         logits_GCV = constrain(logits_GCV, BATCH_AXES, None, "tensor")

@@ -18,6 +18,8 @@ from small_models import (
 )
 
 from gato.model.batch import Batch
+from gato.model.collectives import read_traffic
+from gato.model.compile import lower_step
 from gato.model.config import DataConfig, OptimizerConfig
 from gato.model.configs import PRESETS
 from gato.model.data import put
@@ -87,6 +89,22 @@ def test_a_2x2x2_mesh_equals_one_device_and_splits_the_parameters():
     table = state_of_many["params"]["embed"]["table_VD"]
     assert isinstance(table.sharding, NamedSharding)
     assert table.addressable_shards[0].data.shape == (256 // 2, 16 // 2)
+
+
+@pytest.mark.slow
+def test_what_devices_learn_is_summed_once():
+    """Not once a chunk of the loss: the table here is nearly all that is learned."""
+    config = dataclasses.replace(small_config(blocks=1), data=DataConfig(batch_size=8))
+    model = Model(config, vocabulary_size=3000, sequence_length=64)
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    text = lower_step(model, mesh, patches_per_row=0).compile().as_text()
+    found = read_traffic(text or "").by_kind()
+    reduced = sum(found[kind]["bytes"] for kind in found if "reduce" in kind)
+    leaves = jax.tree.leaves(jax.eval_shape(model.initial))
+    # Of float32; a device holds half of the table's rows.
+    learned = sum(leaf.size * 4 for leaf in leaves) / 2
+    # The table embeds and scores.
+    assert learned < reduced < 2.5 * learned
 
 
 @pytest.mark.slow
