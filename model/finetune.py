@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 
 import rich.console
-import rich.progress
 
 from gato.model.command import run_command
 from gato.model.evaluation.report import TABLE_WIDTH
@@ -30,19 +29,14 @@ from gato.model.finetuning.results import (
 )
 from gato.model.finetuning.study import Study
 from gato.model.finetuning.tuner import SMOOTHED
+from gato.model.progress import Progress
 from gato.schemas import files
 
 
 def _execute(arguments: argparse.Namespace) -> None:
     check_figure_can_be_drawn()
     study = Study(arguments)
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    with rich.progress.Progress(*columns, console=study.console) as progress:
+    with Progress(study.console) as progress:
         cells = study.run(progress)
     stem = files.join(arguments.output, "results")
     content = {

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 import rich.console
-import rich.progress
 
 from gato.model.describe import Work
+from gato.model.progress import Progress
 from gato.schemas.errors import GatoError
 
 FILE_NAME = "metrics.jsonl"
@@ -202,12 +202,6 @@ class StepLog:
         self._since = time.perf_counter()
 
 
-def make_progress(console: rich.console.Console) -> rich.progress.Progress:
+def make_progress(console: rich.console.Console) -> Progress:
     """Returns the bar of a training run."""
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    return rich.progress.Progress(*columns, console=console)
+    return Progress(console)

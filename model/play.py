@@ -19,17 +19,18 @@ import numpy as np
 import rich.console
 import rich.live
 import rich.panel
-import rich.progress
 import rich.text
 
 from gato.model.command import run_command
 from gato.model.control import flatten
 from gato.model.evaluate import make_policy
+from gato.model.evaluation.progress import watch
 from gato.model.evaluation.report import TABLE_WIDTH, Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
 from gato.model.evaluation.suite import Contest, load_suite
 from gato.model.export import SUITE_NAME
 from gato.model.prefix import Prefix
+from gato.model.progress import Progress
 from gato.model.weights import load_weights
 from gato.schemas.errors import UsageError
 from gato.tokenizers.pictures import draw_image
@@ -160,13 +161,9 @@ def _execute(arguments: argparse.Namespace) -> None:
     )
     recorder = Recorder(seeds[0])
     arena = Arena(contests, policy, trained.model.sequence_length, observer=recorder)
-    episodes = []
-    progress = rich.progress.Progress(console=rich.console.Console(stderr=True))
+    progress = Progress(rich.console.Console(stderr=True))
     with contextlib.closing(arena), progress:
-        bar = progress.add_task("episodes", total=len(contests) * len(seeds))
-        for episode in arena.play(seeds):
-            episodes.append(episode)
-            progress.advance(bar)
+        episodes = list(watch(arena, seeds, len(contests), progress))
     out = rich.console.Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     for number, contest in enumerate(contests):
         (shown,) = (e for e in episodes if (e.task, e.seed) == (number, seeds[0]))
