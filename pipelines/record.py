@@ -2,9 +2,11 @@
 
     gato-record babyai --output raw --levels BabyAI-GoToLocal-v0 --episodes 100
     gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
+    gato-record sokoban --output raw --rooms 7x7 --runner DirectRunner
     gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
     gato-record sokoban --output raw --rooms 7x7 --episodes 100
     gato-record ale --output raw --games Breakout --episodes 50
+    gato-record procgen --output raw --games maze --episodes 50
     gato-record robotics --output raw --tasks FetchPush-v4 --episodes 50
     gato-record captions --output raw/captions --scenes 1000
     gato-record questions --output raw/questions --scenes 1000
@@ -21,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from gato.pipelines.command import run_command
 from gato.pipelines.recorders import descriptions
+from gato.schemas import files
+from gato.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from gato.pipelines.recorders.domain import Domain
@@ -39,14 +43,15 @@ def _shared() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         required=True,
-        type=pathlib.Path,
         metavar="DIR",
-        help="folder to write to; what is there of the same recipe is kept",
+        help="folder to write to, for episodes also a URL; what is there of the same"
+        " recipe is kept",
     )
     return parser
 
 
-def _seeded() -> argparse.ArgumentParser:
+def _seeded(*, elsewhere: bool) -> argparse.ArgumentParser:
+    """Returns the options of commands with workers, which may be `elsewhere`."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         "--seed",
@@ -55,13 +60,22 @@ def _seeded() -> argparse.ArgumentParser:
         metavar="N",
         help="decides all that is drawn (default: 0)",
     )
-    parser.add_argument(
+    players = parser.add_mutually_exclusive_group()
+    players.add_argument(
         "--workers",
         type=int,
         default=1,
         metavar="N",
         help="processes; the data does not depend on how many (default: 1)",
     )
+    if elsewhere:
+        players.add_argument(
+            "--runner",
+            metavar="NAME",
+            help="play as a Beam job in place of processes: DirectRunner, PrismRunner,"
+            " FlinkRunner, SparkRunner, DataflowRunner; options not listed here go to"
+            " Beam",
+        )
     return parser
 
 
@@ -106,18 +120,22 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    shared, seeded = _shared(), _seeded()
+    shared = _shared()
+    seeded, drawn = _seeded(elsewhere=True), _seeded(elsewhere=False)
 
     def add(name: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         said = descriptions.COMMANDS[name]
-        return commands.add_parser(
+        added = commands.add_parser(
             name,
             parents=[shared, *parents],
             help=said.summary,
             description=said.description,
             epilog=said.examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
+        added.set_defaults(own=added)
+        return added
 
     babyai = add(
         "babyai",
@@ -176,17 +194,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="length of every episode (default and at most: 1000)",
     )
-    suite = dm_control.add_mutually_exclusive_group()
-    suite.add_argument(
+    dm_control.add_argument(
         "--pixels",
         type=int,
         metavar="N",
         help="observe frames of NxN in place of numbers",
-    )
-    suite.add_argument(
-        "--bodies",
-        choices=("small", "large"),
-        help="draw a body for each episode, a little or far off the suite's",
     )
     sokoban = add(
         "sokoban",
@@ -237,6 +249,29 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="observe frames in colour in place of grey",
     )
+    procgen = add(
+        "procgen",
+        _played("fractions of random actions"),
+        seeded,
+    )
+    procgen.add_argument(
+        "--games",
+        required=True,
+        type=_names,
+        metavar="A,B",
+        help="names, such as maze,coinrun, or all that --policies can play",
+    )
+    procgen.add_argument(
+        "--hard",
+        action="store_true",
+        help="play hard levels in place of easy ones",
+    )
+    procgen.add_argument(
+        "--python",
+        metavar="FILE",
+        help="an interpreter that imports procgen (default: what GATO_PROCGEN_PYTHON"
+        " names)",
+    )
     robotics = add(
         "robotics",
         _played("standard deviations of the noise, in units of an action"),
@@ -259,7 +294,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     captions = add(
         "captions",
-        seeded,
+        drawn,
     )
     captions.add_argument(
         "--scenes",
@@ -277,7 +312,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     questions = add(
         "questions",
-        seeded,
+        drawn,
     )
     questions.add_argument(
         "--scenes",
@@ -336,20 +371,14 @@ def _record_metaworld(tasks: tuple[str, ...], max_steps: int, **options: Any) ->
 
 
 def _record_dm_control(
-    tasks: tuple[str, ...],
-    max_steps: int,
-    pixels: int | None,
-    bodies: str | None,
-    **options: Any,
+    tasks: tuple[str, ...], max_steps: int, pixels: int | None, **options: Any
 ) -> None:
     from gato.pipelines.recorders import dm_control
 
-    if pixels is not None:
-        domain = dm_control.DMControlPixels(max_steps=max_steps, pixels=pixels)
-    elif bodies is not None:
-        domain = dm_control.RANDOM_BODIES[bodies](max_steps=max_steps)
-    else:
+    if pixels is None:
         domain = dm_control.DMControl(max_steps=max_steps)
+    else:
+        domain = dm_control.DMControlPixels(max_steps=max_steps, pixels=pixels)
     _play(domain, tasks, **options)
 
 
@@ -357,6 +386,15 @@ def _record_sokoban(rooms: tuple[str, ...], grid: bool, **options: Any) -> None:
     from gato.pipelines.recorders import sokoban
 
     _play(sokoban.SokobanGrid() if grid else sokoban.Sokoban(), rooms, **options)
+
+
+def _record_procgen(
+    games: tuple[str, ...], hard: bool, python: str | None, **options: Any
+) -> None:
+    from gato.pipelines.recorders import procgen
+
+    made = procgen.ProcgenHard if hard else procgen.Procgen
+    _play(made(python=python), games, **options)
 
 
 def _record_robotics(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:
@@ -377,22 +415,28 @@ def _record_ale(
     _play(made(max_steps=max_steps), games, **options)
 
 
-def _record_captions(**options: Any) -> None:
+def _folder(output: str) -> pathlib.Path:
+    if not files.is_local(output):
+        raise UsageError(f"--output: only episodes are written to a URL, got {output}")
+    return pathlib.Path(files.local_path(output))
+
+
+def _record_captions(output: str, **options: Any) -> None:
     from gato.pipelines.recorders import captions
 
-    captions.record(captions.Options(**options))
+    captions.record(captions.Options(output=_folder(output), **options))
 
 
-def _record_questions(**options: Any) -> None:
+def _record_questions(output: str, **options: Any) -> None:
     from gato.pipelines.recorders import questions
 
-    questions.record(questions.Options(**options))
+    questions.record(questions.Options(output=_folder(output), **options))
 
 
-def _record_text(**options: Any) -> None:
+def _record_text(output: str) -> None:
     from gato.pipelines.recorders import text
 
-    text.record(**options)
+    text.record(output=_folder(output))
 
 
 _RECORDERS = {
@@ -401,6 +445,7 @@ _RECORDERS = {
     "dm_control": _record_dm_control,
     "sokoban": _record_sokoban,
     "ale": _record_ale,
+    "procgen": _record_procgen,
     "robotics": _record_robotics,
     "captions": _record_captions,
     "questions": _record_questions,
@@ -414,7 +459,19 @@ def run(argv: Sequence[str] | None = None) -> int:
     Raises:
         GatoError: If something cannot be recorded, or other data is in the way.
     """
-    options = vars(_parser().parse_args(argv))
+    argv = sys.argv[1:] if argv is None else argv
+    arguments, rest = _parser().parse_known_args(argv)
+    options = vars(arguments)
+    own, runner = options.pop("own"), options.pop("runner", None)
+    if runner is not None:
+        # Beam takes seconds to import.
+        from gato.pipelines.recorders import elsewhere
+
+        options["run_all"] = elsewhere.choose(
+            own, runner, argv, rest, options["output"]
+        )
+    elif rest:
+        own.error(f"unrecognized arguments: {' '.join(rest)}")
     _RECORDERS[options.pop("command")](**options)
     return 0
 

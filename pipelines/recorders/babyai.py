@@ -92,6 +92,7 @@ class BabyAI(Domain):
     namespace: ClassVar[str] = "babyai"
     title: ClassVar[str] = "BabyAI"
     option: ClassVar[str] = "levels"
+    episodes_per_chunk: ClassVar[int] = 100
 
     tile: int | None = None
 

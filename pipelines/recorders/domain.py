@@ -8,7 +8,7 @@ import abc
 import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import gymnasium
 import numpy as np
@@ -20,6 +20,7 @@ from gato.schemas.hashing import keyed_hash
 
 Policy = Literal["expert", "noisy", "random"]
 POLICIES: tuple[Policy, ...] = ("expert", "noisy", "random")
+Outcome = TypeVar("Outcome")
 # Evaluation draws its seeds from here on, so no evaluated episode was ever recorded.
 FIRST_EVALUATION_SEED = 1 << 30
 
@@ -151,11 +152,14 @@ class Domain(abc.ABC):
         namespace: The first part of its data sets' ids.
         title: Its name for people.
         option: The command's option that names tasks.
+        episodes_per_chunk: How many one worker plays before it writes them: many where
+            they are short, few where each takes long or is large.
     """
 
     namespace: ClassVar[str]
     title: ClassVar[str]
     option: ClassVar[str]
+    episodes_per_chunk: ClassVar[int] = 10
 
     @abc.abstractmethod
     def tasks(self) -> list[str]:
@@ -243,6 +247,47 @@ class Domain(abc.ABC):
                 " them."
             )
 
+    def attempts(
+        self, environment: Any, recipe: Recipe, seeds: Iterable[int], first: int = 0
+    ) -> Iterator[Rollout | ExpertFailedError]:
+        """Plays an episode of each seed; yields it, or why the expert gave up.
+
+        Args:
+            environment: From `make_environment(recipe.task)`.
+            recipe: Who acts.
+            seeds: Some of `seeds(recipe)`, one after the other.
+            first: How many seeds of the recipe come before these.
+        """
+        for attempt, seed in enumerate(seeds, first):
+            try:
+                yield self.roll_out(environment, recipe, seed, attempt)
+            except ExpertFailedError as error:
+                yield error
+
+    def accepted(
+        self, recipe: Recipe, outcomes: Iterable[Outcome | ExpertFailedError]
+    ) -> Iterator[Outcome | ExpertFailedError]:
+        """Yields what came of attempts, in order, until there are enough episodes.
+
+        Raises:
+            GatoError: If the expert fails on nearly every seed of the task.
+        """
+        recorded = failed = 0
+        for outcome in outcomes:
+            if not isinstance(outcome, ExpertFailedError):
+                recorded += 1
+            else:
+                failed += 1
+                if failed > 50 + 9 * recorded:
+                    raise GatoError(
+                        f"{recipe.task}, {recipe.policy}: the expert gave up on"
+                        f" {failed} of {recorded + failed} seeds (last: {outcome}). It"
+                        f" does not solve this task; leave it out of --{self.option}."
+                    ) from outcome
+            yield outcome
+            if recorded == recipe.episodes:
+                return
+
     def rollouts(self, recipe: Recipe) -> Iterator[Rollout | ExpertFailedError]:
         """Yields `recipe.episodes` rollouts, and each failure of the expert between.
 
@@ -250,21 +295,4 @@ class Domain(abc.ABC):
             GatoError: If the expert fails on nearly every seed of the task.
         """
         environment = self.make_environment(recipe.task)
-        recorded = failed = 0
-        for attempt, seed in enumerate(seeds(recipe)):
-            if recorded == recipe.episodes:
-                return
-            try:
-                rollout = self.roll_out(environment, recipe, seed, attempt)
-            except ExpertFailedError as error:
-                failed += 1
-                if failed > 50 + 9 * recorded:
-                    raise GatoError(
-                        f"{recipe.task}, {recipe.policy}: the expert gave up on"
-                        f" {failed} of {recorded + failed} seeds (last: {error}). It"
-                        f" does not solve this task; leave it out of --{self.option}."
-                    ) from error
-                yield error
-                continue
-            recorded += 1
-            yield rollout
+        return self.accepted(recipe, self.attempts(environment, recipe, seeds(recipe)))

@@ -1,7 +1,8 @@
 """Writes rollouts as Minari data sets, lossless, and reads back what a finished one is.
 
 Data sets are written with Minari's own library under a root of their own, and moved to
-their place when whole: a folder that is there is finished. Its `metadata.json` says
+their place when whole: a folder that is there is finished, in an object store one with
+a `data/metadata.json`, the last file that is copied there. This says
 under `recorder` by which recipe, so that the same command skips it and another command
 is refused.
 """
@@ -11,6 +12,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +40,6 @@ class Result:
         steps: Timesteps of all episodes.
         mean_return: Mean return of all episodes.
         failed_seeds: Seeds the expert gave up on; others took their place.
-        seconds: How long it took; 0 for one that was there already.
     """
 
     episodes: int
@@ -46,7 +47,6 @@ class Result:
     steps: int
     mean_return: float
     failed_seeds: int
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,20 +65,23 @@ def _described(domain: Domain, recipe: Recipe, data_format: str) -> dict[str, An
 
 
 def read_finished(
-    output: pathlib.Path, domain: Domain, recipe: Recipe, data_format: str
+    output: str, domain: Domain, recipe: Recipe, data_format: str
 ) -> Finished | None:
     """Returns what is known of a finished data set, or None if it is not there.
+
+    In an object store it is there with its metadata, which is written last.
 
     Raises:
         UsageError: If one is there that was made by another recipe.
     """
-    folder = output / domain.dataset_id(recipe)
-    if not folder.exists():
+    folder = files.join(output, domain.dataset_id(recipe))
+    path = files.join(folder, "data", "metadata.json")
+    if not files.exists(folder if files.is_local(output) else path):
         return None
     try:
-        metadata = json.loads((folder / "data" / "metadata.json").read_bytes())
+        metadata = json.loads(files.read_bytes(path))
         found = metadata["recorder"]
-        result = Result(**found["result"], seconds=0.0)
+        result = Result(**found["result"])
         finished = Finished(
             result=result,
             random_return=metadata["ref_min_score"],
@@ -183,12 +186,9 @@ class MinariWriter:
         self._flush()
         if self._dataset is None:
             raise GatoError(f"{self.folder}: no episode was recorded")
-        content = dataclasses.asdict(result)
-        # Of a run, not of the data: the same command writes the same metadata.
-        del content["seconds"]
         recipe = _described(self._domain, self._recipe, self._format)
         self._dataset.storage.update_metadata(
-            {"recorder": {"recipe": recipe, "result": content}}
+            {"recorder": {"recipe": recipe, "result": dataclasses.asdict(result)}}
         )
 
     def _flush(self) -> None:
@@ -222,7 +222,7 @@ class MinariWriter:
 
 def publish(
     folder: pathlib.Path,
-    output: pathlib.Path,
+    output: str,
     domain: Domain,
     recipe: Recipe,
     *,
@@ -239,11 +239,28 @@ def publish(
     if expert_return is not None:
         metadata["ref_max_score"] = expert_return
     path.write_text(json.dumps(metadata), encoding="utf-8")
-    final = output / domain.dataset_id(recipe)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    for namespace in (final.parent, final.parent.parent):
+    dataset_id = domain.dataset_id(recipe)
+    namespace = dataset_id.rpartition("/")[0]
+    for part in (namespace, namespace.rpartition("/")[0]):
         # With these, `MINARI_DATASETS_PATH=<output> minari list local` finds them.
-        mark = namespace / minari_namespace.NAMESPACE_METADATA_FILENAME
-        if not mark.exists():
-            files.write_atomic(str(mark), b"{}")
-    os.rename(folder, final)
+        mark = files.join(output, part, minari_namespace.NAMESPACE_METADATA_FILENAME)
+        if not files.exists(mark):
+            files.write_atomic(mark, b"{}")
+    final = files.join(output, dataset_id)
+    if files.is_local(output):
+        os.rename(folder, files.local_path(final))
+    else:
+        _copy(folder, final)
+
+
+def _copy(folder: pathlib.Path, final: str) -> None:
+    """Copies a data set into an object store; its metadata, last, makes it whole."""
+    last = folder / "data" / "metadata.json"
+    others = (p for p in sorted(folder.rglob("*")) if p.is_file() and p != last)
+    for path in (*others, last):
+        name = path.relative_to(folder).as_posix()
+        with (
+            path.open("rb") as file,
+            files.open_atomic(files.join(final, name)) as copy,
+        ):
+            shutil.copyfileobj(file, copy, 1 << 20)

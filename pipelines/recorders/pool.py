@@ -28,6 +28,22 @@ class Work(Protocol[Job, Outcome]):
         ...
 
 
+class RunAll(Protocol):
+    """Does all jobs, whose outcomes are what they wrote: here, or on an engine."""
+
+    def __call__(
+        self,
+        work: Work[Job, Any],
+        jobs: Sequence[Job],
+        *,
+        title: str,
+        items: str,
+        expected: int,
+    ) -> None:
+        """Does the jobs; arguments as of `run`."""
+        ...
+
+
 _made: Any = None
 
 

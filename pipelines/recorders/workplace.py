@@ -17,9 +17,15 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     """Makes a folder for unfinished work and holds it; leaving lets go of it.
 
     Raises:
-        UsageError: If another process holds it.
+        UsageError: If another process holds it, or it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--output {folder.parent}: cannot be written to: {error.strerror}. Give a"
+            " folder that can."
+        ) from error
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:

@@ -1,6 +1,8 @@
 """Recorded BabyAI episodes, read back with Minari's own library and replayed."""
 
 import fcntl
+import functools
+import itertools
 import json
 import os
 import pathlib
@@ -25,7 +27,7 @@ from recordings import (
 )
 
 from gato.pipelines import record
-from gato.pipelines.recorders import domain, pool, recording
+from gato.pipelines.recorders import chunks, domain, pool, recording, takes
 from gato.pipelines.recorders.babyai import BabyAI
 from gato.schemas.errors import GatoError
 
@@ -261,7 +263,7 @@ def test_a_killed_recording_goes_on_to_the_same_data(
     # Workers that only the end of their command can end: they have much to play.
     command[command.index("--episodes") + 1] = "100000"
     with subprocess.Popen([*command, "--workers", "2"]) as process:
-        while not list(tmp_path.glob(".recording/*/*/babyai/*/*/data/*.hdf5")):
+        while not list(tmp_path.glob(".recording/chunks/*/*.json")):
             assert process.poll() is None
             time.sleep(0.05)
         workers = psutil.Process(process.pid).children(recursive=True)
@@ -350,16 +352,22 @@ def test_a_level_the_bot_cannot_solve_does_not_stop_the_others(
         assert list(minari.list_local_datasets()) == [IDS[0]]
 
 
-def test_a_seed_whose_bot_plans_for_ever_is_replaced_and_counted() -> None:
+def test_a_seed_whose_bot_plans_for_ever_is_replaced_and_counted(
+    tmp_path: pathlib.Path,
+) -> None:
     recipe = domain.Recipe(task="BabyAI-UnlockToUnlock-v0", policy="expert", episodes=2)
     results = list(BabyAI().rollouts(recipe))
     failures = [r for r in results if isinstance(r, domain.ExpertFailedError)]
     assert failures
     assert {str(failure) for failure in failures} == {"the bot plans for ever"}
     assert len(results) - len(failures) == 2
-    job = recording._Job(domain=BabyAI(), recipe=recipe, root=None, data_format="")
-    result = recording._play(job, lambda: None)
-    assert result.failed_seeds == len(failures)
+    take = takes.Take(BabyAI(), recipe, str(tmp_path), is_kept=True)
+    run_all = functools.partial(pool.run_all, workers=1)
+    assert takes.play([take], run_all, title="") == []
+    assert take.result().failed_seeds == len(failures)
+    played = itertools.chain.from_iterable(map(chunks.read_episodes, take.chunks))
+    wanted = [r.seed for r in results if isinstance(r, domain.Rollout)]
+    assert [rollout.seed for rollout in played][:2] == wanted
 
 
 def test_the_pool_returns_outcomes_and_errors_of_all_jobs() -> None:
