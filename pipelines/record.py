@@ -194,11 +194,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="length of every episode (default and at most: 1000)",
     )
-    dm_control.add_argument(
+    suite = dm_control.add_mutually_exclusive_group()
+    suite.add_argument(
         "--pixels",
         type=int,
         metavar="N",
         help="observe frames of NxN in place of numbers",
+    )
+    suite.add_argument(
+        "--bodies",
+        choices=("small", "large"),
+        help="draw a body for each episode, a little or far off the suite's",
     )
     sokoban = add(
         "sokoban",
@@ -371,14 +377,20 @@ def _record_metaworld(tasks: tuple[str, ...], max_steps: int, **options: Any) ->
 
 
 def _record_dm_control(
-    tasks: tuple[str, ...], max_steps: int, pixels: int | None, **options: Any
+    tasks: tuple[str, ...],
+    max_steps: int,
+    pixels: int | None,
+    bodies: str | None,
+    **options: Any,
 ) -> None:
     from gato.pipelines.recorders import dm_control
 
-    if pixels is None:
-        domain = dm_control.DMControl(max_steps=max_steps)
-    else:
+    if pixels is not None:
         domain = dm_control.DMControlPixels(max_steps=max_steps, pixels=pixels)
+    elif bodies is not None:
+        domain = dm_control.RANDOM_BODIES[bodies](max_steps=max_steps)
+    else:
+        domain = dm_control.DMControl(max_steps=max_steps)
     _play(domain, tasks, **options)
 
 
