@@ -16,7 +16,8 @@ class DatasetJob:
     """What a worker must know to build one data set.
 
     Attributes:
-        dataset: Its config, paths as written.
+        dataset: Its config, paths as written, its format what the files turned out
+            to be.
         resolved: Its config, paths relative to the config's folder resolved.
         fingerprint: Of its input and config.
         paths: What its globs matched.

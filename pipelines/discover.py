@@ -4,13 +4,14 @@ import concurrent.futures
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from gato.pipelines.sources.base import ReadsBeside, Source
+from gato.pipelines.sources.base import LooksInside, ReadsBeside, Source
 from gato.pipelines.sources.registry import source_for
 from gato.schemas import files
 from gato.schemas.config import BuildConfig, Dataset
 from gato.schemas.errors import GatoError, UsageError
+from gato.schemas.formats import FORMATS
 from gato.schemas.hashing import fingerprint
 
 _WILDCARD = re.compile(r"[*?\[]")
@@ -100,6 +101,31 @@ def expand(dataset: Dataset) -> list[SourcePath]:
                 zip(ordered, found_files, strict=True)
             )
         ]
+
+
+def settle(dataset: Dataset, paths: Sequence[SourcePath]) -> Dataset:
+    """Returns the data set with the format that its first file is of.
+
+    Most formats are what they are called; `parquet` may hold episodes or documents.
+
+    Args:
+        dataset: As the config has it, paths resolved.
+        paths: What its globs matched; one that cannot be opened tells nothing.
+
+    Raises:
+        UsageError: If an option is not one of what the files hold.
+    """
+    source = source_for(dataset.format)
+    if not isinstance(source, LooksInside):
+        return dataset
+    told = (source.format_of(path.path) for path in paths)
+    format = next((each for each in told if each is not None), dataset.format)
+    if dataset.condition_on_return and FORMATS[format].documents:
+        raise UsageError(
+            f"datasets.{dataset.name}: condition_on_return is of episodes, which have"
+            f" rewards; {paths[0].path} holds documents. Leave it out."
+        )
+    return dataset.model_copy(update={"format": format})
 
 
 def check_unchanged(path: SourcePath, dataset: Dataset) -> None:

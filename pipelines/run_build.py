@@ -65,9 +65,12 @@ def prepare(
         if standing is not None:
             _check_replaces(arguments, standing, digest)
             stale.append(standing)
+        settled = discover.settle(dataset, paths)
         jobs[dataset.name] = DatasetJob(
-            dataset=as_written[dataset.name],
-            resolved=dataset,
+            dataset=as_written[dataset.name].model_copy(
+                update={"format": settled.format}
+            ),
+            resolved=settled,
             fingerprint=digest,
             paths=paths,
         )

@@ -126,14 +126,15 @@ def _sampled(
     console: rich.console.Console,
 ) -> Sample:
     sample_bytes = _sample_bytes(arguments.sample_bytes)
-    paths = [path for dataset in config.datasets for path in discover.expand(dataset)]
+    found = [(dataset, discover.expand(dataset)) for dataset in config.datasets]
+    paths = [path for _, of_one in found for path in of_one]
     chosen.check_options()
     job = SampleJob(
         folder=f"{arguments.output}.sample-{uuid.uuid4().hex[:12]}",
         seed=config.seed,
         sample_bytes=sample_bytes,
         fraction=_first_fraction(sample_bytes, config.datasets, paths),
-        datasets={dataset.name: dataset for dataset in config.datasets},
+        datasets={each.name: discover.settle(each, of_one) for each, of_one in found},
         progress_port=None,
     )
     try:

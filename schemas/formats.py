@@ -34,7 +34,8 @@ FORMATS: dict[str, Format] = {
     "minari": Format(),
     "mmc4": Format(documents=True, pages=True, options={"images"}),
     "obelics": Format(documents=True, pages=True, options={"images"}),
-    "parquet": Format(),
+    "parquet": Format(),  # or documents, if that is what its files hold
+    "parquet_documents": Format(documents=True, pages=True),
     "procgen": Format(options={"split"}),
     "rlds": Format(options={"split"}),
     "rlu_atari": Format(),

@@ -13,7 +13,7 @@ import pytest
 import raw_inputs
 
 from gato.pipelines import verify
-from gato.pipelines.sources import canonical_columns, registry
+from gato.pipelines.sources import canonical_columns, document_columns, registry
 from gato.pipelines.sources.base import Source
 from gato.schemas import formats
 from gato.schemas.errors import UsageError
@@ -36,7 +36,7 @@ def run_block(text: str) -> dict[str, Any]:
 @pytest.fixture
 def with_npz(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adds the example's reader by the file and the line that the document shows."""
-    _, reader, line = blocks("python")
+    _, _, reader, line = blocks("python")
     name = "gato.pipelines.sources.npz"
     module = types.ModuleType(name)
     vars(module).update(run_block(reader))
@@ -64,6 +64,14 @@ def write_raw(root: pathlib.Path) -> None:
         header = "x,y,push,reward"
         np.savetxt(logs[-1], table, delimiter=",", header=header, comments="")
     export(logs, str(root / "raw" / "push" / "0.parquet"))
+    photos = {}
+    for number, sample in enumerate(raw_inputs.captioned_images(0, 5)):
+        photo = root / f"{number}.png"
+        photo.write_bytes(sample.image)
+        photos[str(photo)] = sample.caption
+    (root / "raw" / "photos").mkdir()
+    export_photos = run_block(blocks("python")[1])["export_photos"]
+    export_photos(photos, str(root / "raw" / "photos" / "0.parquet"))
     folder = root / "raw" / "npz" / "reach"
     folder.mkdir(parents=True)
     for number in range(4):
@@ -79,7 +87,7 @@ def write_raw(root: pathlib.Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("with_npz")
-def test_both_ways_build(tmp_path: pathlib.Path) -> None:
+def test_every_way_builds(tmp_path: pathlib.Path) -> None:
     write_raw(tmp_path)
     config = tmp_path / "build.yaml"
     config.write_text(blocks("yaml")[0])
@@ -88,6 +96,9 @@ def test_both_ways_build(tmp_path: pathlib.Path) -> None:
     assert building.run_build(config, output) == 0
     assert verify.main([str(output)]) == 0
     exported = load_dataset_manifest(str(output / "exported"))
+    photos = load_dataset_manifest(str(output / "photos"))
+    assert photos.documents is not None
+    assert (photos.documents.read, photos.documents.kept) == (5, 5)
     archives = load_dataset_manifest(str(output / "archives"))
     assert exported.episodes is not None
     assert exported.episodes.read == 6
@@ -132,7 +143,7 @@ def test_every_reader_has_its_line() -> None:
 
 
 def test_the_schema_is_what_the_reader_takes() -> None:
-    section = DOCUMENT.split("### The columns of `parquet`")[1].split("\n## ")[0]
+    section = DOCUMENT.split("### The columns of `parquet`")[1].split("\n### ")[0]
     cells = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
     named = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
     prefixes = (
@@ -142,6 +153,13 @@ def test_the_schema_is_what_the_reader_takes() -> None:
     )
     wanted = {*canonical_columns.NEEDED, *canonical_columns.OPTIONAL}
     assert named == wanted | {f"{prefix}<key>" for prefix in prefixes}
+
+
+def test_the_kinds_of_documents_are_what_the_reader_takes() -> None:
+    section = DOCUMENT.split("### Documents")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| an? (?!row).*", section, re.MULTILINE)
+    named = [tuple(re.findall(r"`(\w+)`", row.split("|")[2])) for row in rows]
+    assert tuple(named) == document_columns.KINDS
 
 
 def test_files_named_are_there() -> None:

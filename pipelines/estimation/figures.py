@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gato.pipelines import finish, plan
-from gato.pipelines.discover import expand
+from gato.pipelines.discover import expand, settle
 from gato.pipelines.estimation.rehearsal import (
     Rehearsal,
     rehearse,
@@ -125,8 +125,9 @@ def estimate_dataset(
     Raises:
         UsageError: If its globs match nothing, or what is not of its format.
     """
-    source = source_for(dataset.format)
     paths = expand(dataset)
+    dataset = settle(dataset, paths)
+    source = source_for(dataset.format)
     sample = draw_sample(source, dataset, paths, num_items, config.seed)
     with scratch_folder() as folder:
         rehearsal = rehearse(source, dataset, config, sample, text, folder)

@@ -168,6 +168,15 @@ class ReadsBeside(Protocol):
 
 
 @runtime_checkable
+class LooksInside(Protocol):
+    """A source of a format that covers another, which the files themselves tell."""
+
+    def format_of(self, path: str) -> str | None:
+        """Returns the format of what a path holds; None if that cannot be told."""
+        ...
+
+
+@runtime_checkable
 class ReadsTexts(Protocol):
     """A source that can leave the images of its documents unread."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gato.pipelines.sources import document_columns as documents
 from gato.pipelines.sources.parquet_rows import as_bytes
 from gato.schemas.episode import Column, Space
 from gato.schemas.errors import QuarantineError, Reason
@@ -38,6 +39,13 @@ def check_schema(schema: pa.Schema) -> None:
             Reason.UNSUPPORTED,
             f"a file of version {VERSION.decode()} is read, got {version!r}",
         )
+    if documents.kind_of(schema) is not None:
+        raise QuarantineError(
+            Reason.UNSUPPORTED,
+            f"a data set holds episodes or documents, all of them; this file holds"
+            f" documents ({', '.join(schema.names[:12])}), and the first that can be"
+            " read does not. Give documents a data set of their own.",
+        )
     names = schema.names
     lacking = [name for name in NEEDED if name not in names]
     lacking += [
@@ -48,7 +56,8 @@ def check_schema(schema: pa.Schema) -> None:
     if lacking:
         raise QuarantineError(
             Reason.MISSING_FIELD,
-            f"a timestep has a column {lacking[0]!r}, got {', '.join(names[:12])}",
+            f"a timestep has a column {lacking[0]!r}, got {', '.join(names[:12])};"
+            f" {documents.RULE}",
         )
     for name in names:
         if name not in (*NEEDED, *OPTIONAL) and not name.startswith(

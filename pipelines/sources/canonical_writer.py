@@ -1,4 +1,4 @@
-"""Writes format `parquet`: the last line of an exporter of odd data.
+"""Writes episodes of format `parquet`: the last line of an exporter of odd data.
 
     with EpisodeWriter("raw/robot/0.parquet") as writer:
         for number, log in enumerate(my_logs):
@@ -13,31 +13,27 @@
 A build reads it with format parquet (docs/add_a_source.md). Needs pyarrow and NumPy.
 """
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gato.pipelines.sources import canonical_columns as columns
-from gato.schemas import files
+from gato.pipelines.sources.parquet_writer import ROW_GROUP_BYTES, ParquetWriter
 from gato.schemas.episode import Space
-
-# A row group is what a reader can begin at.
-ROW_GROUP_BYTES = 32 << 20
 
 # Values of T steps: numbers [T, ...], or T texts or encoded images; or these by key,
 # where nested keys become `outer/inner`.
 Values = NDArray[Any] | Sequence[str] | Sequence[bytes] | Mapping[str, Any]
 
 
-class EpisodeWriter:
-    """Writes one file, which appears under its name when the block ends well."""
+class EpisodeWriter(ParquetWriter):
+    """Writes one file of episodes, which appears under its name when the block ends."""
+
+    _item = "episode"
 
     def __init__(
         self,
@@ -58,40 +54,10 @@ class EpisodeWriter:
         Raises:
             ValueError: If the path has another suffix.
         """
-        if not path.endswith(".parquet"):
-            raise ValueError(f"a file of episodes ends in .parquet, got {path!r}")
-        self._path = path
+        super().__init__(path, row_group_bytes)
         self._spaces = dict(action_spaces or {})
-        self._row_group_bytes = row_group_bytes
-        self._stack = contextlib.ExitStack()
-        self._file: IO[bytes] | None = None
-        self._writer: pq.ParquetWriter | None = None
         self._held: list[pa.Table] = []
         self._last_id: str | None = None
-
-    def __enter__(self) -> "EpisodeWriter":
-        self._file = self._stack.enter_context(files.open_atomic(self._path))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._stack:  # publishes the file, or takes it back
-            if error is not None:
-                self._abandon()
-                raise error
-            if self._writer is None:
-                raise ValueError(f"{self._path}: a file holds at least one episode")
-            self._flush()
-            self._writer.close()
-
-    def _abandon(self) -> None:
-        if self._writer is not None:
-            with contextlib.suppress(Exception):
-                self._writer.close()
 
     def add(
         self,
@@ -147,16 +113,14 @@ class EpisodeWriter:
 
     def _write(self, arrays: dict[str, pa.Array]) -> None:
         if self._writer is None:
-            self._begin(arrays)
+            self._begin_with(arrays)
         _check_columns(self._path, self._schema, arrays)
         table = pa.Table.from_arrays(list(arrays.values()), schema=self._schema)
         self._held.append(table)
         if sum(held.nbytes for held in self._held) >= self._row_group_bytes:
             self._flush()
 
-    def _begin(self, arrays: dict[str, pa.Array]) -> None:
-        if self._file is None:
-            raise ValueError("an EpisodeWriter is used in a `with` block")
+    def _begin_with(self, arrays: dict[str, pa.Array]) -> None:
         keys = [n.removeprefix(columns.ACTION) for n in arrays if _is_action(n)]
         for key in self._spaces:
             if key not in keys:
@@ -165,16 +129,13 @@ class EpisodeWriter:
             pa.field(name, array.type, metadata=self._metadata(name))
             for name, array in arrays.items()
         ]
-        self._schema = pa.schema(fields, {columns.VERSION_KEY: columns.VERSION})
         # Parquet has no bytes: plain, a byte takes four; of a dictionary, one.
-        small: Any = [
+        small = [
             f"{name}{'' if pa.types.is_string(array.type) else '.list.element'}"
             for name, array in arrays.items()
             if _is_small(array.type)
         ]
-        self._writer = pq.ParquetWriter(
-            self._file, self._schema, compression="zstd", use_dictionary=small
-        )
+        self._begin(pa.schema(fields, {columns.VERSION_KEY: columns.VERSION}), small)
 
     def _metadata(self, name: str) -> dict[bytes, bytes]:
         space = self._spaces.get(name.removeprefix(columns.ACTION))

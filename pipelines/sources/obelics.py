@@ -13,20 +13,21 @@ from typing import Any
 import pyarrow as pa
 
 from gato.pipelines.sources import base, image_folder
-from gato.pipelines.sources.annotation_json import not_utf8
 from gato.pipelines.sources.image_folder import NamedImage, Pending, PicturedSource
-from gato.pipelines.sources.pages import page
-from gato.pipelines.sources.parquet_rows import as_bytes, partition_parquet, read_rows
-from gato.schemas import files
+from gato.pipelines.sources.pages import BETWEEN_TEXTS, page
+from gato.pipelines.sources.parquet_rows import (
+    as_bytes,
+    items_of_rows,
+    parquet_file,
+    partition_parquet,
+    text_of,
+)
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Unreadable
-from gato.schemas.errors import QuarantineError, Reason, UsageError
+from gato.schemas.errors import QuarantineError, Reason
 
 # Of Parquet a partition: about 1,000 pages, whose images are read too.
 PARTITION_BYTES = 4 << 20
-
-# As OBELICS joins paragraphs between two images.
-_BETWEEN_TEXTS = "\n\n"
 
 
 class ObelicsSource(PicturedSource):
@@ -38,12 +39,7 @@ class ObelicsSource(PicturedSource):
         Raises:
             UsageError: If it is a folder or has another suffix.
         """
-        if files.is_folder(path) or not path.endswith(".parquet"):
-            raise UsageError(
-                f"{path}: a path of format obelics is a .parquet, such as"
-                " data/train-00000-of-01439.parquet"
-            )
-        return [path]
+        return parquet_file(path, "obelics", "data/train-00000-of-01439.parquet")
 
     def partition(
         self, path: str, relative_path: str, dataset: Dataset
@@ -59,31 +55,14 @@ class ObelicsSource(PicturedSource):
         self, partition: base.Partition, dataset: Dataset
     ) -> Iterator[Pending | Unreadable]:
         """Yields each row's page, or the verdict on it."""
-        return _items(partition)
+        return items_of_rows(partition, ("images", "texts"), _unpack, _page)
 
 
 SOURCE: base.Source = ObelicsSource()
 
 
-def _items(partition: base.Partition) -> Iterator[Pending | Unreadable]:
-    number = partition.first_number
-    try:
-        for number, row in read_rows(partition, ("images", "texts"), (), _unpack):
-            item_id = f"{partition.relative_path}/{number}"
-            try:
-                if isinstance(row, QuarantineError):
-                    raise row
-                parts = _parts(*row, f"row {number}")
-                yield page(item_id, number, parts, _BETWEEN_TEXTS)
-            except QuarantineError as error:
-                yield base.unreadable(partition, item_id, number, error)
-            number += 1
-    except Exception as error:  # whatever damaged bytes raise in pyarrow
-        verdict = QuarantineError(
-            Reason.CORRUPT_FILE,
-            f"the file cannot be read from row {number} on: {error!r}",
-        )
-        yield base.unreadable(partition, None, number, verdict)
+def _page(number: int, row: tuple[Any, Any], item_id: str) -> Pending:
+    return page(item_id, number, _parts(*row, f"row {number}"), BETWEEN_TEXTS)
 
 
 def _unpack(batch: pa.RecordBatch) -> list[tuple[Any, Any]]:
@@ -114,19 +93,8 @@ def _parts(images: Any, texts: Any, place: str) -> list[str | NamedImage]:
                 f"{place}: just one of images[{index}] and texts[{index}] must be null",
             )
         if image is None:
-            parts.append(_text(text, f"texts[{index}] of {place}"))
+            parts.append(text_of(text, f"texts[{index}] of {place}"))
         else:
-            name = image_folder.base_name(_text(image, f"images[{index}] of {place}"))
+            name = image_folder.base_name(text_of(image, f"images[{index}] of {place}"))
             parts.append(NamedImage(image_folder.check_name(name)))
     return parts
-
-
-def _text(value: Any, place: str) -> str:
-    if not isinstance(value, bytes):
-        raise QuarantineError(
-            Reason.WRONG_DTYPE, f"{place} must be a string, got {type(value).__name__}"
-        )
-    try:
-        return value.decode()
-    except UnicodeDecodeError as error:
-        raise not_utf8(place, error) from error

@@ -6,6 +6,9 @@ Partitions are runs of whole episodes that begin in different row groups; one ep
 and one batch of rows are held at a time. Episodes are numbered by their place in the
 file. Where they name no task or agent, both are the file's relative path without its
 suffix.
+
+A data set of this format whose first file holds documents is read by
+`parquet_documents.py`, all of it.
 """
 
 from collections.abc import Iterator
@@ -16,9 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gato.pipelines.sources import base
+from gato.pipelines.sources import base, document_columns
 from gato.pipelines.sources import canonical_columns as columns
-from gato.pipelines.sources.parquet_rows import as_bytes, open_parquet
+from gato.pipelines.sources.parquet_rows import as_bytes, open_parquet, parquet_file
 from gato.pipelines.sources.row_stream import RowStream
 from gato.pipelines.sources.stored_episode import (
     EpisodeMaker,
@@ -29,7 +32,7 @@ from gato.pipelines.sources.stored_episode import (
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Episode, Unreadable
-from gato.schemas.errors import QuarantineError, Reason, UsageError
+from gato.schemas.errors import QuarantineError, Reason
 
 # Rows are decoded in batches of about so many bytes, ids in batches of so many rows.
 _BATCH_BYTES = 8 << 20
@@ -48,14 +51,18 @@ class ParquetSource:
         Raises:
             UsageError: If it is a folder or has another suffix.
         """
-        if files.is_folder(path) or not path.endswith(".parquet"):
-            what = "a folder" if files.is_folder(path) else "another file"
-            raise UsageError(
-                f"{path}: a path of format parquet is a Parquet file of episodes, such"
-                f" as raw/robot/*.parquet; this is {what}. docs/add_a_source.md says"
-                " how to write one."
-            )
-        return [path]
+        return parquet_file(path, "parquet", "raw/robot/*.parquet")
+
+    def format_of(self, path: str) -> str | None:
+        """Returns the format of what a file holds; None if that cannot be told."""
+        try:
+            with open_parquet(path) as file:
+                schema = file.schema_arrow
+        except Exception:  # whatever a damaged file raises; read() tells
+            return None
+        if document_columns.kind_of(schema) is not None:
+            return "parquet_documents"
+        return "parquet" if columns.EPISODE_ID in schema.names else None
 
     def partition(
         self, path: str, relative_path: str, dataset: Dataset

@@ -8,12 +8,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gato.pipelines.sources import base
+from gato.pipelines.sources.annotation_json import not_utf8
 from gato.schemas import files
-from gato.schemas.errors import QuarantineError, Reason
+from gato.schemas.episode import Unreadable
+from gato.schemas.errors import QuarantineError, Reason, UsageError
 
 # Rows are decoded in batches of about so many bytes.
 _BATCH_BYTES = 8 << 20
 _Row = TypeVar("_Row")
+_Item = TypeVar("_Item")
+
+
+def parquet_file(path: str, format: str, example: str) -> list[str]:
+    """Returns the one file that a path of a format is.
+
+    Args:
+        path: As a glob matched it.
+        format: For the message.
+        example: Of a glob that matches such files.
+
+    Raises:
+        UsageError: If it is a folder or has another suffix.
+    """
+    is_folder = files.is_folder(path)
+    if is_folder or not path.endswith(".parquet"):
+        raise UsageError(
+            f"{path}: a path of format {format} is a Parquet file, such as {example};"
+            f" this is {'a folder' if is_folder else 'another file'}"
+        )
+    return [path]
 
 
 @contextlib.contextmanager
@@ -116,6 +139,58 @@ def read_rows(
             else:
                 yield from _group(file, group, number, columns, unpack)
             number += num_rows
+
+
+def items_of_rows(
+    partition: base.Partition,
+    needed: Sequence[str],
+    unpack: Callable[[pa.RecordBatch], Sequence[_Row]],
+    item: Callable[[int, _Row, str], _Item],
+) -> Iterator[_Item | Unreadable]:
+    """Yields an item for each row, or the verdict on it.
+
+    Args:
+        partition: A range of row groups.
+        needed: The columns that are read.
+        unpack: Returns a value for each row of a batch.
+        item: Makes an item of a row's number and value and the item's id, or raises a
+            QuarantineError.
+    """
+    number = partition.first_number
+    try:
+        for number, row in read_rows(partition, needed, (), unpack):
+            item_id = f"{partition.relative_path}/{number}"
+            try:
+                if isinstance(row, QuarantineError):
+                    raise row
+                yield item(number, row, item_id)
+            except QuarantineError as error:
+                yield base.unreadable(partition, item_id, number, error)
+            number += 1
+    except Exception as error:  # whatever damaged bytes raise in pyarrow
+        verdict = QuarantineError(
+            Reason.CORRUPT_FILE,
+            f"the file cannot be read from row {number} on: {error!r}",
+        )
+        yield base.unreadable(partition, None, number, verdict)
+
+
+def text_of(value: Any, place: str) -> str:
+    """Returns a stored text.
+
+    Raises:
+        QuarantineError: MISSING_FIELD, WRONG_DTYPE or NOT_UTF8.
+    """
+    if value is None:
+        raise QuarantineError(Reason.MISSING_FIELD, f"{place} must not be null")
+    if not isinstance(value, bytes):
+        raise QuarantineError(
+            Reason.WRONG_DTYPE, f"{place} must be a string, got {type(value).__name__}"
+        )
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(place, error) from error
 
 
 def _no_column(lacking: str, names: list[str]) -> QuarantineError:

@@ -20,6 +20,7 @@ import msgspec
 from gato.pipelines.sources import annotation_json, base, image_folder
 from gato.pipelines.sources.annotation_json import decode_entry, missing
 from gato.pipelines.sources.image_folder import NamedImage, Pending, PicturedSource
+from gato.pipelines.sources.questions import question_parts
 from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import TextPart, Unreadable
@@ -375,7 +376,4 @@ def _texts(
         )
     if isinstance(answer, QuarantineError):
         raise answer
-    return (
-        TextPart(text=f"Q: {entry.question} A:", eos=False, question=True),
-        TextPart(text=answer),
-    )
+    return question_parts(entry.question, answer)

@@ -132,7 +132,7 @@ def test_other_columns_and_damage(tmp_path: pathlib.Path) -> None:
     path.unlink()
     assert verdicts(read(path)) == [(None, Reason.CORRUPT_FILE)]
     for wrong in (tmp_path, tmp_path / "a.json"):
-        with pytest.raises(UsageError, match=r"is a \.parquet"):
+        with pytest.raises(UsageError, match="is a Parquet file"):
             ObelicsSource().files(str(wrong))
 
 
