@@ -170,8 +170,8 @@ HELD_OUT = {
     "atari_extended": ["atari/Boxing"],
     "dm_control": ["dm_control/cartpole-swingup", "dm_control/cartpole-swingup_sparse"],
     "dm_control_pixels": ["dm_control_pixels/cartpole-swingup"],
-    "dm_control_random_small": ["cartpole-swingup"],
-    "dm_control_random_large": ["cartpole_swingup"],
+    "dm_control_random_small": ["dm_control_random_small/cartpole-swingup"],
+    "dm_control_random_large": ["dm_control_random_large/cartpole-swingup_sparse"],
     "metaworld": ["metaworld/assembly-v2", "metaworld/assembly-v3"],
 }
 TRAINED = {
@@ -180,6 +180,8 @@ TRAINED = {
     "atari_extended": ["atari/Pong"],
     "dm_control": ["dm_control/cartpole-balance", "dm_control/pendulum-swingup"],
     "dm_control_pixels": ["dm_control_pixels/reacher-easy"],
+    "dm_control_random_small": ["dm_control_random_small/cartpole-balance"],
+    "dm_control_random_large": ["dm_control_random_large/walker-walk"],
     "metaworld": ["metaworld/disassemble-v3", "metaworld/reach-v3"],
     "babyai": ["BabyAI-GoToLocal-v0"],
 }
