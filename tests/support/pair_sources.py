@@ -3,6 +3,8 @@
 import pathlib
 from typing import Any
 
+from webdataset import tariterators
+
 from gato.pipelines.sources.registry import source_for
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, ImagePart, Unreadable
@@ -41,6 +43,20 @@ def pairs(items: list[Document | Unreadable]) -> list[Pair]:
         assert len(kept) == len(texts)
         found.append((item.document_id, image.data, tuple(kept)))
     return found
+
+
+def samples_by_webdataset(path: pathlib.Path) -> list[Pair]:
+    """Returns key, JPEG and caption of a tar's samples as webdataset reads them."""
+    with path.open("rb") as file:
+        stream: Any = file
+        members = (
+            {**member, "__url__": str(path)}
+            for member in tariterators.tar_file_iterator(stream)
+        )
+        return [
+            (f"{path.name}/{s['__key__']}", s["jpg"], (s["txt"].decode(),))
+            for s in tariterators.group_by_keys(members)
+        ]
 
 
 def verdicts(items: list[Document | Unreadable]) -> list[tuple[str | None, str]]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import pair_sources
 import pytest
 import raw_inputs
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from webdataset import tariterators
 from webdataset.writer import TarWriter
 
 from gato.pipelines.sources import base
@@ -98,20 +98,8 @@ def write_samples(path: pathlib.Path, count: int) -> list[dict[str, Any]]:
 def test_reads_what_webdataset_reads(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "00000.tar"
     assert len(write_samples(path, 40)) == 40
-    with path.open("rb") as file:
-        stream: Any = file
-        members = (
-            {**member, "__url__": str(path)}
-            for member in tariterators.tar_file_iterator(stream)
-        )
-        expected = [
-            (s["__key__"], s["jpg"], s["txt"].decode())
-            for s in tariterators.group_by_keys(members)
-        ]
     items = read(path)
-    ids = [i.document_id for i in items if isinstance(i, Document)]
-    assert ids == [f"00000.tar/{key}" for key, _, _ in expected]
-    assert pairs(items) == [(image, caption) for _, image, caption in expected]
+    assert pair_sources.pairs(items) == pair_sources.samples_by_webdataset(path)
     assert [i.number for i in items] == list(range(40))
 
 
