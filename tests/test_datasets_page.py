@@ -143,6 +143,22 @@ def test_status_words() -> None:
         assert row.source != "none" or row.status == "not available", row.title
 
 
+def test_a_library_is_named_for_each_reader_held_to_one() -> None:
+    libraries = {cells[0]: cells for cells in table(PAGE, "| reader | library |")}
+    for row in ROWS:
+        if row.status == "format library's file":
+            assert not libraries[row.reader][1].startswith("none"), row.title
+    for reader, (_, library, _, held_by) in libraries.items():
+        source_for(reader)
+        (test,) = re.findall(r"tests/[\w/]+\.py", held_by)
+        text = (ROOT / test).read_text(encoding="utf-8")
+        assert reader.removeprefix("rlu_") in text, reader
+        for made in re.findall(r"[\w-]+ \d+\.\d+\.\d+", library):
+            wanted = made.replace(" ", "==")
+            recipes = (ROOT / "tests" / "testdata").glob("*/make.py")
+            assert any(wanted in path.read_text("utf-8") for path in recipes), made
+
+
 def test_the_count_of_what_works() -> None:
     works = [row for row in ROWS if STATUSES[row.status] == "yes"]
     (told,) = re.findall(r"^(\d+) of 24 work by this count", PAGE, re.MULTILINE)
