@@ -43,6 +43,7 @@ class ControlTask:
         summary: Returns and counts of its episodes.
         tokenizer: Of its timesteps.
         demonstrations: Its best training episodes' first rows, best first.
+        return_divisor: Of the return, if the task is conditioned on that.
     """
 
     dataset: str
@@ -50,6 +51,7 @@ class ControlTask:
     summary: TaskSummary
     tokenizer: TimestepTokenizer
     demonstrations: tuple[Row, ...]
+    return_divisor: float
 
     @functools.cached_property
     def ranges(self) -> NDArray[np.int32]:
@@ -68,7 +70,7 @@ class ControlTask:
         expert = self.summary.expert_return
         if RETURN_KEY not in keys or expert is None:
             return {}
-        return {RETURN_KEY: np.array([expert])}
+        return {RETURN_KEY: np.array([expert / self.return_divisor])}
 
     def observe(self, value: Any) -> Prefix:
         """Returns the slots of an environment's observation.
@@ -169,6 +171,11 @@ class ControlDataset:
             rows.setdefault(row.provenance[0]["task"], []).append(row)
         return rows
 
+    @property
+    def _return_divisor(self) -> float:
+        # The manifest leaves the key out where it is false.
+        return float(self.manifest.config["dataset"].get("condition_on_return", True))
+
     def task(self, name: str) -> ControlTask:
         """Returns one of the manifest's tasks.
 
@@ -188,4 +195,5 @@ class ControlDataset:
             summary=summary,
             tokenizer=TimestepTokenizer(summary.spec, self.text),
             demonstrations=tuple(self._demonstrations.get(name, ())),
+            return_divisor=self._return_divisor,
         )

@@ -207,8 +207,8 @@ class PartitionTokenizer:
                     f" {episode.rewards[~np.isfinite(episode.rewards)][0]} at timestep"
                     f" {int(np.argmin(np.isfinite(episode.rewards)))}",
                 )
-            if self._dataset.condition_on_return:
-                episode = observe_return(episode)
+            if divisor := float(self._dataset.condition_on_return):
+                episode = observe_return(episode, divisor)
             spec = infer_spec(episode, self._dataset)
             tokenizer = self._timestep_tokenizer(spec)
             item = tokenizer.encode(episode.observations, episode.actions)

@@ -32,6 +32,7 @@ def parse_bytes(value: Any) -> Any:
 
 Bytes = Annotated[int, pydantic.BeforeValidator(parse_bytes)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
+PositiveNumber = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 
 class _Model(pydantic.BaseModel):
@@ -130,13 +131,14 @@ class Dataset(_Model):
 
     Attributes:
         condition_on_return: Whether each timestep observes its episode's return too
-            (`gato.tokenizers.returns`); the policy then observes the expert's.
+            (`gato.tokenizers.returns`); the policy then observes the expert's. A number
+            divides it; `true` is 1.
     """
 
     name: str
     format: str
     paths: tuple[str, ...] = pydantic.Field(min_length=1)
-    weight: float = pydantic.Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: PositiveNumber = 1.0
     filter: Filter = Filter()
     tasks: Tasks = Tasks()
     max_episodes: int | None = pydantic.Field(default=None, ge=1)
@@ -151,7 +153,7 @@ class Dataset(_Model):
     images: str | None = None
     annotations: str | None = None
     split: str | None = None
-    condition_on_return: bool = False
+    condition_on_return: bool | PositiveNumber = False
 
     @pydantic.model_serializer(mode="wrap")
     def _leave_out_later_keys(

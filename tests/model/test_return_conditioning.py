@@ -1,5 +1,6 @@
 """Return-conditioned builds, from the config's key to what the policy observes."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -20,6 +21,7 @@ from gato.tokenizers.spec import infer_spec
 
 LENGTH = 128
 FIRST_BIN = 32_000
+DIVISOR = 10
 ENTRY = {
     "name": "walk",
     "format": "minari",
@@ -49,8 +51,10 @@ def dataset(**changes):
 
 def test_the_return_is_one_observation_among_the_others():
     one = episode(Zeal=np.zeros((3, 2)), ant=np.zeros((3, 2)))
-    seen = observe_return(one)
+    seen = observe_return(one, 1.0)
     assert list(seen.observations[RETURN_KEY]) == [0.6, 0.6, 0.6]
+    divided = observe_return(one, 4.0)
+    assert list(divided.observations[RETURN_KEY]) == [0.15, 0.15, 0.15]
     assert RETURN_KEY not in one.observations
     for include in (["*"], ["Zeal", "ant"]):
         chosen = dataset(observations={"include": include})
@@ -59,8 +63,24 @@ def test_the_return_is_one_observation_among_the_others():
         item = spec.observations[1]
         assert (item.kind, item.shape) == ("continuous", ())
     with pytest.raises(QuarantineError) as caught:
-        observe_return(seen)
+        observe_return(seen, 1.0)
     assert caught.value.reason == Reason.UNSUPPORTED
+
+
+def test_returns_that_would_look_alike_are_refused():
+    walk = episode(ant=np.zeros((3, 2)))
+    for reached in (-512.0, 512.0):
+        one = dataclasses.replace(walk, rewards=np.array([reached / 2, reached / 2, 0]))
+        assert observe_return(one, 2.0).observations[RETURN_KEY][0] == reached / 2
+        with pytest.raises(QuarantineError, match="Give a larger number") as caught:
+            observe_return(one, 1.9)
+        assert caught.value.reason == Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("given", [-1, ".nan", float("inf"), "much"])
+def test_what_divides_returns_is_a_number_above_0(given):
+    with pytest.raises(ValueError, match="condition_on_return"):
+        dataset(condition_on_return=given)
 
 
 def test_documents_have_no_return():
@@ -72,9 +92,11 @@ def test_without_the_option_nothing_says_that_there_is_one():
     plain = dataset(condition_on_return=False)
     assert "condition_on_return" not in plain.model_dump(mode="json")
     assert Dataset.model_validate(plain.model_dump(mode="json")) == plain
-    content = dataset().model_dump(mode="json")
-    assert content["condition_on_return"] is True
-    assert Dataset.model_validate(content) == dataset()
+    for given in (True, 1000, 0.5):
+        content = dataset(condition_on_return=given).model_dump(mode="json")
+        assert content["condition_on_return"] == given
+        again = Dataset.model_validate(content)
+        assert again.condition_on_return == float(given)
     config = BuildConfig(text_tokenizer="t.model", datasets=(plain,))
     assert "condition_on_return" not in config.model_dump_json()
 
@@ -87,7 +109,7 @@ def built(tmp_path_factory):
     raw_inputs.write_minari(folder / "raw", "toy/walk/expert-v0", raw, env_id="Walk-v0")
     config = raw_inputs.write_config(
         folder / "build.yaml",
-        [ENTRY | {"condition_on_return": True}],
+        [ENTRY | {"condition_on_return": DIVISOR}],
         sequence_length=LENGTH,
         prompts={"max_tokens": 32},
     )
@@ -110,7 +132,7 @@ def test_each_timestep_observes_its_episodes_return(built):
                 start = entry["start"] + (prompt["length"] if prompt else 0)
                 body = slice(start, entry["start"] + entry["length"])
                 first = row.local_position[body] == 0
-                value = np.array([entry["return"]])
+                value = np.array([entry["return"] / DIVISOR])
                 expected = FIRST_BIN + int(encode_observation(value)[0])
                 tokens = row.tokens[body][first]
                 assert tokens.tolist() == [expected] * entry["num_steps"]
@@ -120,7 +142,7 @@ def test_each_timestep_observes_its_episodes_return(built):
                 found.add(entry["episode"])
     assert len(found) == 12
     manifest = json.loads((built / "walk/manifest.json").read_text())
-    assert manifest["config"]["dataset"]["condition_on_return"] is True
+    assert manifest["config"]["dataset"]["condition_on_return"] == DIVISOR
     assert verify.main([str(built)]) == 0
 
 
@@ -128,7 +150,7 @@ def test_the_policy_observes_the_experts_return(built):
     task = ControlDataset(str(built / "walk")).task("Walk-v0")
     assert task.summary.expert_return is not None
     seen = task.observe(np.zeros(4))
-    expert = encode_observation(np.array([task.summary.expert_return]))
+    expert = encode_observation(np.array([task.summary.expert_return / DIVISOR]))
     assert seen.tokens[0] == FIRST_BIN + int(expert[0])
     zeros = (FIRST_BIN + encode_observation(np.zeros(4))).tolist()
     assert seen.tokens[1:].tolist() == zeros
