@@ -8,6 +8,7 @@ EXAMPLES = """examples:
   gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
   gato-record sokoban --output raw --rooms 7x7 --episodes 100
   gato-record ale --output raw --games Breakout --episodes 50
+  gato-record procgen --output raw --games maze --episodes 50
   gato-record robotics --output raw --tasks FetchPush-v4 --episodes 50
   gato-record captions --output raw/captions --scenes 1000
   gato-record questions --output raw/questions --scenes 1000
@@ -98,6 +99,29 @@ _ALE_EXAMPLES = """examples:
 
 A build reads them with format minari and paths such as raw/atari/*/*-v0."""
 
+_PROCGEN = """Plays Procgen games and writes a Minari data set for each game and policy:
+DIR/procgen/<game>/<policy>-v0, or with --hard DIR/procgen_hard/<game>/<policy>-v0. The
+expert is a search on saved states, for 10 of the 16 games; others are played with
+--policies random only. The noisy policy is the search with a fraction of random
+actions, planned anew after each. Each episode has a level of its own; one that no plan
+was found for is left out of expert episodes, and counted. Of an episode's last frame,
+which Procgen does not draw, the one before stands in its place. The means of the game's
+expert and random returns are stored with each data set (ref_max_score,
+ref_min_score).
+
+Procgen needs NumPy 1, so an interpreter of its own."""
+
+_PROCGEN_EXAMPLES = """examples:
+  python3.11 -m venv procgen
+  procgen/bin/pip install "procgen-mirror==0.10.7" "numpy<2"
+  gato-record procgen --output raw --games maze,coinrun --python procgen/bin/python
+  export GATO_PROCGEN_PYTHON=procgen/bin/python
+  gato-record procgen --output raw --games all --episodes 1000 --workers 8
+  gato-record procgen --output raw --games bigfish --policies random --hard
+
+Each worker takes 0.5 GB. A build reads them with format minari and paths such as
+raw/procgen/*/*-v0."""
+
 _ROBOTICS = """Plays the Fetch arm's tasks of Gymnasium-Robotics, which is installed
 apart, and writes a Minari data set for each task and policy:
 DIR/robotics/<task>/<policy>-v0. They stand in for the paper's DM Manipulation
@@ -184,6 +208,11 @@ COMMANDS = {
         "episodes of Atari games as Minari data sets",
         _ALE,
         _ALE_EXAMPLES,
+    ),
+    "procgen": Command(
+        "episodes of Procgen games as Minari data sets",
+        _PROCGEN,
+        _PROCGEN_EXAMPLES,
     ),
     "robotics": Command(
         "episodes of a Fetch arm's tasks as Minari data sets",
