@@ -147,7 +147,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         type=_names,
         metavar="A,B",
-        help="ids, such as BabyAI-GoToLocal-v0,BabyAI-PickupLoc-v0",
+        help="ids, such as BabyAI-GoToLocal-v0,BabyAI-PickupLoc-v0, or all but the 4"
+        " that the bot never solves: all",
     )
     babyai.add_argument(
         "--tile",

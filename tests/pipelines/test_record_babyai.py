@@ -339,6 +339,13 @@ def test_noise_that_is_no_number(
     assert "--noise" in capsys.readouterr().err
 
 
+def test_all_are_the_levels_that_the_bot_solves() -> None:
+    babyai = BabyAI()
+    left_out = set(babyai.tasks()) - set(babyai.chosen(("all",), ("expert",)))
+    names = ("KeyInBox", *(f"PutNextS{size}Carrying" for size in ("5N2", "6N3", "7N4")))
+    assert left_out == {f"BabyAI-{name}-v0" for name in names}
+
+
 def test_a_level_the_bot_cannot_solve_does_not_stop_the_others(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
