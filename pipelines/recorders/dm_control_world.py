@@ -84,7 +84,8 @@ def edited(edit: Callable[[Any], None]) -> Iterator[None]:
     Args:
         edit: Gets a mujoco.MjSpec; untouched, it compiles to the suite's own model.
     """
-    original = engine.Physics.__dict__["from_xml_string"]
+    physics: Any = engine.Physics
+    original = physics.__dict__["from_xml_string"]
 
     def load(cls: Any, xml_string: str, assets: Any = None) -> Any:
         spec = _mujoco.MjSpec.from_string(xml_string, include=assets, assets=assets)
@@ -92,11 +93,11 @@ def edited(edit: Callable[[Any], None]) -> Iterator[None]:
         return cls.from_model(engine.wrapper.MjModel(spec.compile()))
 
     # The suite has no other place where a model could be had before it is compiled.
-    engine.Physics.from_xml_string = classmethod(load)
+    physics.from_xml_string = classmethod(load)
     try:
         yield
     finally:
-        engine.Physics.from_xml_string = original
+        physics.from_xml_string = original
 
 
 TASKS = tuple(
