@@ -70,8 +70,8 @@ class Engine:
             if files.is_local(path):
                 raise UsageError(
                     "Dataflow's workers read and write object storage, not this"
-                    f" machine: output, text_tokenizer and every data set's paths are"
-                    f" gs:// URLs, got {path!r}."
+                    " machine: the output, and all that a config names, are gs://"
+                    f" URLs, got {path!r}."
                 )
 
     def check_options(self) -> None:
@@ -256,8 +256,8 @@ def choose_engine(runner: str, rest: Sequence[str]) -> Engine:
     values, stray = parser.parse_known_args(rest)
     if stray and runner not in _JOB_SERVER_RUNNERS:
         raise UsageError(
-            f"every argument is an option or its value, got {stray[0]!r}. See"
-            " gato-build --help."
+            f"every argument is an option or its value, got {stray[0]!r}. --help lists"
+            " them."
         )
     options = list(rest)
     if runner in _LOCAL_RUNNERS:

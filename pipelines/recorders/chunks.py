@@ -249,7 +249,7 @@ def _seen(array: NDArray[Any]) -> NDArray[Any] | list[str]:
     return array.tolist() if array.dtype.kind == "U" else array
 
 
-def _damaged(path: str, error: Exception) -> GatoError:
+def _damaged(path: str, error: object) -> GatoError:
     return GatoError(
         f"{path}: is damaged ({error}). Remove it and run the same command again, which"
         " plays its episodes once more."
@@ -263,11 +263,18 @@ def read_episodes(chunk: Chunk) -> Iterator[Rollout]:
         GatoError: If the file is damaged.
     """
     path = chunk.episodes_path
+    outcomes = read_outcomes([chunk])
+    num_promised = sum(isinstance(outcome, Attempt) for outcome in outcomes)
+    num_read = 0
     try:
         with files.open_read(path) as file, gzip.GzipFile(fileobj=file) as packed:
-            yield from _read(packed)  # type: ignore[arg-type]
+            for rollout in _read(packed):  # type: ignore[arg-type]
+                num_read += 1
+                yield rollout
     except _DAMAGE as error:
         raise _damaged(path, error) from error
+    if num_read != num_promised:
+        raise _damaged(path, f"{num_read} episodes of {num_promised}")
 
 
 def read_outcomes(
