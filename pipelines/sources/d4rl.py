@@ -13,6 +13,7 @@ its own expert, unless the config's `task` makes them one. Success is looked for
 `infos/<key>`.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -46,6 +47,8 @@ _BLOCK_STEPS = 1 << 20
 # h5py cuts wide tables into columns too: a range of rows then takes several chunks of
 # up to 1 MiB, which would be decompressed again for each episode.
 _CACHE_BYTES = 32 << 20
+# A read costs h5py 30 us, as much as the values of a short episode.
+_AHEAD_BYTES = 1 << 20
 _VERSION = re.compile(r"-v\d+$")
 
 
@@ -123,24 +126,50 @@ class D4rlSource:
 SOURCE: base.Source = D4rlSource()
 
 
+class _Column:
+    """One data set, of which many short episodes are read at once."""
+
+    def __init__(self, file: h5py.File, path: str) -> None:
+        self._values = open_values(file, path)
+        row_bytes = self._values.dtype.itemsize * math.prod(self._values.shape[1:])
+        self._block = max(1, _AHEAD_BYTES // max(1, row_bytes))
+        self._start = 0
+        self._held: NDArray[Any] = np.zeros(0)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Returns a range of rows; each call's come after those before.
+
+        Raises:
+            OSError: If its bytes are damaged.
+        """
+        if stop > self._start + len(self._held):
+            try:
+                ahead = max(stop, start + self._block)
+                held = read_range(self._values, start, ahead)
+            except OSError:  # perhaps behind the range: damage costs its own episodes
+                return read_range(self._values, start, stop)
+            self._start, self._held = start, held
+        return self._held[start - self._start : stop - self._start]
+
+
 class _Table:
     """One open file."""
 
     def __init__(self, file: h5py.File, dataset: Dataset) -> None:
         # Held open: their chunks are then decompressed once.
         self._observations = {
-            name or "observation": open_values(file, f"observations/{name}".rstrip("/"))
+            name or "observation": _Column(file, f"observations/{name}".rstrip("/"))
             for name in leaves(file, "observations")
             if is_wanted(name or "observation", dataset)
         }
         self._actions = {
-            name or "action": open_values(file, f"actions/{name}".rstrip("/"))
+            name or "action": _Column(file, f"actions/{name}".rstrip("/"))
             for name in leaves(file, "actions")
         }
-        self._rewards = open_values(file, "rewards")
+        self._rewards = _Column(file, "rewards")
         keys = (f"infos/{key}" for key in success_keys(dataset))
         success = next((k for k in keys if _is_data_set(file, k)), None)
-        self._success = None if success is None else open_values(file, success)
+        self._success = None if success is None else _Column(file, success)
 
     def episodes(
         self, maker: EpisodeMaker, ends: NDArray[np.int64]
@@ -156,16 +185,14 @@ class _Table:
         yield from maker.each(range(first, first + len(ends)), load)
 
     def _load(self, start: int, stop: int) -> Stored:
-        def columns(table: dict[str, h5py.Dataset]) -> dict[str, NDArray[Any]]:
-            return {k: read_range(values, start, stop) for k, values in table.items()}
+        def columns(table: dict[str, _Column]) -> dict[str, NDArray[Any]]:
+            return {key: column.read(start, stop) for key, column in table.items()}
 
         return Stored(
             observations=columns(self._observations),
             actions=columns(self._actions),
-            rewards=read_range(self._rewards, start, stop),
-            success=None
-            if self._success is None
-            else read_range(self._success, start, stop),
+            rewards=self._rewards.read(start, stop),
+            success=None if self._success is None else self._success.read(start, stop),
         )
 
 

@@ -56,6 +56,7 @@ def test_reads_what_d4rl_reads(
     tmp_path: pathlib.Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(d4rl, "_BLOCK_STEPS", 8)
+    monkeypatch.setattr(d4rl, "_AHEAD_BYTES", 8 * 11 * 4)
     path = write(tmp_path, **options)
     ours, theirs = episodes(read_items(path)), sequence_dataset(path)
     assert [e.number for e in ours] == list(range(len(theirs)))
