@@ -181,14 +181,17 @@ def _numbers(name: str, array: pa.Array) -> NDArray[Any]:
 
 
 def _one_length(name: str, array: pa.Array) -> int:
-    lengths = np.unique(array.value_lengths().to_numpy(zero_copy_only=False))
-    if len(lengths) > 1:
+    lengths = array.value_lengths().to_numpy(zero_copy_only=False)
+    if len(lengths) == 0:
+        return 0
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if shortest < longest:
         raise QuarantineError(
             Reason.WRONG_SHAPE,
-            f"the column {name!r} holds arrays of one shape, got lengths"
-            f" {int(lengths[0])} and {int(lengths[-1])}",
+            f"the column {name!r} holds arrays of one shape, got lengths {shortest} and"
+            f" {longest}",
         )
-    return int(lengths[0]) if len(lengths) else 0
+    return shortest
 
 
 def tensor_type(value_type: pa.DataType, shape: tuple[int, ...]) -> pa.DataType:
