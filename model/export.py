@@ -25,7 +25,7 @@ from gato.model.command import run_command
 from gato.model.evaluation.suite import open_data, read_suite, training_of
 from gato.model.weights import Trained, load_weights
 from gato.schemas import files
-from gato.schemas.errors import UsageError
+from gato.schemas.errors import GatoError, UsageError
 from gato.schemas.manifest import (
     DEMONSTRATIONS_NAME,
     MANIFEST_NAME,
@@ -56,16 +56,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _save_weights(trained: Trained, output: str) -> None:
-    with ocp.CheckpointManager(os.path.abspath(f"{output}/{FOLDER_NAME}")) as manager:
-        meta = {"step": trained.step, "run": trained.run}
-        manager.save(
-            trained.step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave({"params": trained.params}),
-                meta=ocp.args.JsonSave(meta),
-            ),
-        )
+def save_weights(trained: Trained, output: str) -> None:
+    """Writes a checkpoint without an optimizer, which `load_weights` takes.
+
+    Args:
+        trained: The weights, and of what run they are.
+        output: Folder, where no checkpoint is yet.
+
+    Raises:
+        GatoError: If it could not be written.
+    """
+    folder = os.path.abspath(f"{output}/{FOLDER_NAME}")
+    arguments = ocp.args.Composite(
+        state=ocp.args.StandardSave({"params": trained.params}),
+        meta=ocp.args.JsonSave({"step": trained.step, "run": trained.run}),
+    )
+    try:
+        with ocp.CheckpointManager(folder) as manager:
+            manager.save(trained.step, args=arguments)
+    except Exception as error:
+        # Orbax and TensorStore raise whatever lay under them.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise GatoError(
+            f"{folder}: the weights could not be written: {reason[:400]}. Make room, or"
+            " give another --output."
+        ) from error
     # Orbax's marks name the folder they were written in, which is nobody's business.
     for mark in pathlib.Path(output).rglob("commit_success.txt"):
         mark.write_text("committed\n", encoding="utf-8")
@@ -111,7 +126,7 @@ def _execute(arguments: argparse.Namespace) -> None:
     trained = load_weights(arguments.checkpoint)
     _export_suite(arguments.suite, trained, output)
     # Last, so that what was interrupted is no checkpoint.
-    _save_weights(trained, output)
+    save_weights(trained, output)
     size = sum(
         os.path.getsize(os.path.join(folder, name))
         for folder, _, names in os.walk(output)

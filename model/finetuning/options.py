@@ -20,7 +20,9 @@ _EXAMPLES = """examples:
 
 The suite holds the one task; its data set is what --shards matches. In --output:
 results.json, results.png, results.svg, a file for each finished cell, and the
-demonstrations as shards. The same command goes on."""
+demonstrations as shards. The same command goes on. With --keep_weights also
+weights/NAME-COUNT, of a cell's last step, for gato-evaluate and gato-export:
+  gato-evaluate --checkpoint D/weights/all-10 --suite S.yaml"""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -67,7 +69,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--episodes", type=int, default=50, help="of an evaluation (%(default)s)")
     add("--prompt_tokens", type=int, help="longest prompt; 0: none (the row's length)")
     add("--batch", type=int, default=16, help="environments at a time (%(default)s)")
+    add("--temperature", type=float, default=0.0, help="0: the likeliest (%(default)s)")
     add("--seed", type=int, default=0, help="of the choice and the order (%(default)s)")
+    add("--keep_weights", action="store_true", help="save those of each finished cell")
     add_overrides(parser, "any key of the config that keeps the weights' shapes")
     return parser
 
@@ -128,6 +132,7 @@ def check_numbers(arguments: argparse.Namespace) -> None:
         ("--batch", arguments.batch, 1),
         ("--seed", arguments.seed, 0),
         ("--prompt_tokens", arguments.prompt_tokens or 0, 0),
+        ("--temperature", arguments.temperature, 0),
     ):
         if value < least:
             raise UsageError(f"{flag} is at least {least}, got {value}")

@@ -1,4 +1,4 @@
-"""What fine-tuning found: one file a cell, then a table, JSON and a figure of all.
+"""What fine-tuning found: a file and perhaps weights a cell, then table, JSON, figure.
 
 Matplotlib is imported when a figure is drawn, and by nothing else.
 """
@@ -6,16 +6,20 @@ Matplotlib is imported when a figure is drawn, and by nothing else.
 import importlib.util
 import io
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import rich.table
 
+from gato.model.export import save_weights
 from gato.model.finetuning.tuner import SMOOTHED
+from gato.model.weights import Trained
 from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
 
-_CELLS = "cells"
+_CELLS, _WEIGHTS = "cells", "weights"
 _FIGURE_FORMATS = ("png", "svg")
 _EXPERT = 100.0
 
@@ -23,6 +27,29 @@ _EXPERT = 100.0
 def cell_path(output: str, initialisation: str, count: int) -> str:
     """Returns where a finished cell stands."""
     return files.join(output, _CELLS, f"{initialisation}-{count}.json")
+
+
+def weights_path(output: str, initialisation: str, count: int) -> str:
+    """Returns the folder of a finished cell's weights; the output is local."""
+    return files.local_path(files.join(output, _WEIGHTS, f"{initialisation}-{count}"))
+
+
+def write_weights(path: str, trained: Trained) -> None:
+    """Writes what `load_weights` takes, whole or not at all.
+
+    Args:
+        path: Of `weights_path`.
+        trained: The weights, and of what run they are.
+
+    Raises:
+        GatoError: If it could not be written.
+    """
+    part = f"{path}.part"
+    # Left by a command that was torn, as weights without their cell are.
+    for former in (part, path):
+        shutil.rmtree(former, ignore_errors=True)
+    save_weights(trained, part)
+    os.rename(part, path)
 
 
 def read_cell(path: str, settings: dict[str, Any]) -> dict[str, Any] | None:

@@ -3,16 +3,17 @@
 import argparse
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import rich.console
-import rich.progress
 
+from gato.model.checkpoint import describe_run
 from gato.model.config import override
 from gato.model.evaluation.rollouts import evaluation_seeds
-from gato.model.evaluation.suite import Contest, Training, load_suite
+from gato.model.evaluation.suite import Contest, load_suite
 from gato.model.finetuning.demonstrations import Demonstrations, read_demonstrations
 from gato.model.finetuning.options import (
     SCRATCH,
@@ -21,10 +22,17 @@ from gato.model.finetuning.options import (
     parse_initialisations,
     tuning_config,
 )
-from gato.model.finetuning.results import cell_path, read_cell, write_json
+from gato.model.finetuning.results import (
+    cell_path,
+    read_cell,
+    weights_path,
+    write_json,
+    write_weights,
+)
 from gato.model.finetuning.tuner import Tuner, best_smoothed
 from gato.model.kernels import choose
-from gato.model.step import Model
+from gato.model.progress import Progress
+from gato.model.step import Model, State
 from gato.model.weights import Trained, load_weights
 from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
@@ -54,17 +62,13 @@ def _prepare(
     if not scratch:
         return dataclasses.replace(trained, model=model)
     params = jax.jit(model.initial)()
-    return dataclasses.replace(trained, model=model, params=params, step=0)
+    # New weights have seen nothing.
+    run = trained.run | {"datasets": {}}
+    return dataclasses.replace(trained, model=model, params=params, step=0, run=run)
 
 
-def _only_contest(suite: str, trained: Trained, *, scratch: bool = False) -> Contest:
-    training = Training(
-        vocabulary=trained.vocabulary,
-        sequence_length=trained.model.sequence_length,
-        # New weights have seen nothing.
-        datasets={} if scratch else trained.datasets,
-    )
-    contests = load_suite(suite, training)
+def _only_contest(suite: str, trained: Trained) -> Contest:
+    contests = load_suite(suite, trained)
     if len(contests) != 1:
         names = ", ".join(contest.entry.name for contest in contests)
         raise UsageError(
@@ -91,6 +95,10 @@ class Study:
             GatoError: If a checkpoint or a record is damaged.
         """
         check_numbers(arguments)
+        if arguments.keep_weights and not files.is_local(arguments.output):
+            raise UsageError(
+                f"--keep_weights needs a local --output, got {arguments.output!r}"
+            )
         self._arguments = arguments
         self._folders = parse_initialisations(arguments)
         self._counts = parse_counts(arguments.demonstrations)
@@ -129,7 +137,7 @@ class Study:
             )
         return found
 
-    def run(self, progress: rich.progress.Progress) -> list[dict[str, Any]]:
+    def run(self, progress: Progress) -> list[dict[str, Any]]:
         """Returns all cells; those not finished are made."""
         total = len(self._folders) * len(self._counts)
         bar = progress.add_task("cells", total=total)
@@ -141,12 +149,12 @@ class Study:
         return cells
 
     def _initialisation(
-        self, name: str, progress: rich.progress.Progress
+        self, name: str, progress: Progress
     ) -> Iterator[dict[str, Any]]:
         scratch = name == SCRATCH
         folder = self._folders[name] or next(iter(self._folders.values()))
         trained = _prepare(load_weights(folder), self._arguments, scratch=scratch)
-        contest = _only_contest(self._arguments.suite, trained, scratch=scratch)
+        contest = _only_contest(self._arguments.suite, trained)
         if not contest.held_out:
             self.console.print(
                 f"{name}: its training data holds {self.task}, so it has seen more"
@@ -158,7 +166,10 @@ class Study:
             for count in self._counts:
                 path = cell_path(self._arguments.output, name, count)
                 cell = read_cell(path, settings)
-                if cell is None:
+                kept = None
+                if self._arguments.keep_weights:
+                    kept = weights_path(self._arguments.output, name, count)
+                if cell is None or (kept and not os.path.isdir(kept)):
                     if tuner is None:
                         tuner = self._make_tuner(trained, contest)
                         stack.enter_context(contextlib.closing(tuner))
@@ -169,8 +180,21 @@ class Study:
                         **self._tune(tuner, name, count, progress),
                         "settings": settings,
                     }
+                    if kept:
+                        write_weights(kept, self._tuned(trained, tuner.weights))
+                    # Last: with it the cell is finished.
                     write_json(path, cell)
                 yield cell
+
+    def _tuned(self, trained: Trained, weights: State) -> Trained:
+        """Returns a cell's weights as those of a run that went on from another."""
+        # They may go to a device with other attention than this one's.
+        config = override(trained.model.config, "model.attention", "auto")
+        run = describe_run(config, [self._demonstrations.dataset])
+        seen = trained.run["datasets"] | run["datasets"]
+        return dataclasses.replace(
+            trained, params=weights, step=config.steps, run=run | {"datasets": seen}
+        )
 
     def _make_tuner(self, trained: Trained, contest: Contest) -> Tuner:
         return Tuner(
@@ -209,7 +233,7 @@ class Study:
         tuner: Tuner,
         name: str,
         count: int,
-        progress: rich.progress.Progress,
+        progress: Progress,
     ) -> dict[str, Any]:
         what = f"{name}, {count} demonstration{'s' * (count > 1)}"
         bar = progress.add_task(what, total=self._arguments.steps)
@@ -227,6 +251,7 @@ class Study:
             self._demonstrations.prompts(min(count, self._arguments.episodes)),
             self._arguments.evaluate_every,
             on_step,
+            progress,
         ):
             evaluations.append(one)
             self.console.print(

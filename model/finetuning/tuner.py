@@ -1,7 +1,7 @@
 """One initialisation fine-tuned and played: the same programs for every number of rows.
 
-A cell is one initialisation with one number of demonstrations. It keeps no checkpoint:
-what was torn begins anew, from the same weights and in the same order.
+A cell is one initialisation with one number of demonstrations. On its way it keeps no
+checkpoint: what was torn begins anew, from the same weights and in the same order.
 """
 
 import contextlib
@@ -19,10 +19,12 @@ from jax.sharding import PartitionSpec as P
 
 from gato.model.data import Batches, Prefetcher, put
 from gato.model.evaluate import make_policy
+from gato.model.evaluation.progress import watch
 from gato.model.evaluation.report import Report
 from gato.model.evaluation.rollouts import Arena
 from gato.model.evaluation.suite import Contest
 from gato.model.optimizer import make_optimizer
+from gato.model.progress import Progress
 from gato.model.sharding import make_mesh
 from gato.model.shards import Dataset
 from gato.model.step import State, make_train_step, state_shardings
@@ -56,6 +58,9 @@ class Tuner:
         seeds: Of the environment's resets.
         prompt_tokens: Longest prompt; 0 for none.
         environments: At a time.
+
+    Attributes:
+        weights: Those after the last step of the `run` that ended last.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Tuner:
         self._model = trained.model
         # On the host: the first step takes over the buffers that it is given.
         self._params: State = jax.device_get(trained.params)
+        self.weights: State = {}
         self._contest = copy.copy(contest)
         self._seeds = seeds
         rows = min(environments, len(seeds))
@@ -94,6 +100,7 @@ class Tuner:
         prompts: tuple[Row, ...],
         evaluate_every: int,
         on_step: Callable[[int, str], None],
+        progress: Progress,
     ) -> Iterator[dict[str, Any]]:
         """Yields an evaluation before, every so many steps, and after the last.
 
@@ -102,6 +109,7 @@ class Tuner:
             prompts: What the policy is prompted with.
             evaluate_every: Steps between two evaluations.
             on_step: Called with the steps done and what the last one found.
+            progress: Gets a bar while episodes are played.
 
         Raises:
             GatoError: If the loss is no number, or no episode could be played.
@@ -125,7 +133,8 @@ class Tuner:
         )
         with contextlib.closing(ahead):
             state = self._initial_state()
-            yield self._evaluate(state, 0, None)
+            self.weights = {}
+            yield self._evaluate(state, 0, None, progress)
             for done in range(1, config.steps + 1):
                 batch, _ = ahead.take()
                 with jax.set_mesh(self._mesh):
@@ -140,7 +149,8 @@ class Tuner:
                         " with --set optimizer.peak_lr=1e-6."
                     )
                 on_step(done, f"loss {loss:.3f}")
-                yield self._evaluate(state, done, loss)
+                yield self._evaluate(state, done, loss, progress)
+            self.weights = state["params"]
 
     def _initial_state(self) -> State:
         optimizer = make_optimizer(self._model.config)
@@ -151,9 +161,11 @@ class Tuner:
         }
         return jax.device_put(state, self._shardings)
 
-    def _evaluate(self, state: State, done: int, loss: float | None) -> dict[str, Any]:
+    def _evaluate(
+        self, state: State, done: int, loss: float | None, progress: Progress
+    ) -> dict[str, Any]:
         self._policy.take_weights(state["params"])
-        episodes = list(self._arena.play(self._seeds))
+        episodes = list(watch(self._arena, self._seeds, 1, progress))
         (told,) = Report([self._contest], episodes).as_json({})["tasks"]
         found = {key: told[key] for key in ("score", "success_rate", "crashed")}
         return {"step": done, "loss": loss, **found}

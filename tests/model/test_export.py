@@ -100,6 +100,20 @@ def test_nothing_is_overwritten(exported, capsys):
     assert not list((exported / "here").iterdir())
 
 
+def test_weights_that_cannot_be_written_are_said(
+    exported, tmp_path, monkeypatch, capsys
+):
+    def full(*_given, **_arguments):
+        raise RuntimeError("no space left")
+
+    (exported / "gone").rename(exported / "build")
+    monkeypatch.setattr(export.ocp.CheckpointManager, "save", full)
+    arguments = ["--checkpoint", str(exported / "run"), "--output", str(tmp_path / "o")]
+    assert export.main([*arguments, "--suite", str(exported / "s.yaml")]) == 1
+    (exported / "build").rename(exported / "gone")
+    assert "could not be written: RuntimeError: no space" in capsys.readouterr().err
+
+
 def test_a_suite_that_plays_nothing_is_refused(exported, tmp_path, capsys):
     suite = tmp_path / "documents.yaml"
     suite.write_text(f"documents: {{captions: {{data: {BUILD / 'captions'}}}}}")

@@ -4,7 +4,9 @@ import importlib.util
 import itertools
 import json
 import pathlib
+from typing import ClassVar
 
+import jax
 import numpy as np
 import pytest
 import yaml
@@ -14,11 +16,14 @@ from gato.model import finetune
 from gato.model.checkpoint import Checkpoints
 from gato.model.control import ControlDataset
 from gato.model.data import Batches
-from gato.model.finetuning import tuner
+from gato.model.evaluation.suite import load_suite
+from gato.model.finetuning import options, study, tuner
 from gato.model.finetuning.demonstrations import read_demonstrations
 from gato.model.policy import Policy
+from gato.model.progress import Progress
 from gato.model.shards import find_datasets
 from gato.model.store import RowStore
+from gato.model.weights import load_weights
 from gato.schemas.errors import UsageError
 from gato.schemas.record import PROMPT_BIT, decode_row
 
@@ -196,6 +201,10 @@ def suite(tmp_path, monkeypatch):
     return str(path)
 
 
+def table_of(params):
+    return np.asarray(params["embed"]["table_VD"]).copy()
+
+
 def arguments(run_folder, suite, output, *more):
     return [
         *("--shards", str(BABYAI), "--suite", suite, "--output", str(output)),
@@ -208,7 +217,7 @@ def arguments(run_folder, suite, output, *more):
 @pytest.mark.slow
 def test_the_protocol_end_to_end(run_folder, suite, tmp_path, capsys, monkeypatch):
     output = tmp_path / "out"
-    command = arguments(run_folder, suite, output, "--scratch")
+    command = arguments(run_folder, suite, output, "--scratch", "--keep_weights")
     # Torn in the third of four cells.
     run = tuner.Tuner.run
     begun = []
@@ -239,7 +248,7 @@ def test_the_protocol_end_to_end(run_folder, suite, tmp_path, capsys, monkeypatc
     take_weights = Policy.take_weights
 
     def noted(self, params):
-        played.append(np.asarray(params["embed"]["table_VD"]).copy())
+        played.append(table_of(params))
         take_weights(self, params)
 
     monkeypatch.setattr(tuner.Tuner, "run", counted)
@@ -252,6 +261,9 @@ def test_the_protocol_end_to_end(run_folder, suite, tmp_path, capsys, monkeypatc
     assert all((one != other).any() for one, other in itertools.pairwise(played))
     for name, content in before.items():
         assert (output / "cells" / name).read_bytes() == content
+    for name, last in (("scratch-1", played[2]), ("scratch-3", played[5])):
+        kept = load_weights(str(output / "weights" / name))
+        np.testing.assert_array_equal(table_of(kept.params), last)
     told = json.loads((output / "results.json").read_text())
     assert told["first_seed"] == 2**30
     assert [
@@ -293,6 +305,69 @@ def test_the_protocol_end_to_end(run_folder, suite, tmp_path, capsys, monkeypatc
     assert path.read_bytes() == before["robots-1.json"]
 
 
+class QuickTuner:
+    """Stands for a tuner: its weights are those given and the number of rows."""
+
+    begun: ClassVar[list[int]] = []
+
+    def __init__(self, trained, contest, **_options):
+        self._params = trained.params
+        self.weights = {}
+
+    def close(self):
+        pass
+
+    def run(self, dataset, prompts, *_given):
+        self.begun.append(len(prompts))
+        for step in (0, 3):
+            score = {"mean": 1.0, "low": 1.0, "high": 1.0}
+            yield {"step": step, "loss": 1.0, "score": score, "success_rate": None}
+        self.weights = jax.tree.map(lambda leaf: leaf + len(prompts), self._params)
+
+
+def test_weights_are_kept_once_a_cell(run_folder, suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "Tuner", QuickTuner)
+    monkeypatch.setattr(QuickTuner, "begun", [])
+    output, kept = tmp_path / "out", tmp_path / "out/weights"
+
+    def run(*more):
+        given = arguments(run_folder, suite, output, "--episodes", "3", *more)
+        made = study.Study(options.make_parser().parse_args(given))
+        QuickTuner.begun.clear()
+        made.run(Progress(made.console))
+        return QuickTuner.begun
+
+    assert run() == [1, 3]
+    assert not kept.exists()
+    # Torn before: what a finished cell lacks is made, and what is half there.
+    (kept / "robots-1.part/checkpoints").mkdir(parents=True)
+    assert run("--keep_weights", "--scratch") == [1, 3, 1, 3]
+    names = ["robots-1", "robots-3", "scratch-1", "scratch-3"]
+    assert sorted(path.name for path in kept.iterdir()) == names
+    written = {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
+    assert run("--keep_weights", "--scratch") == []
+    assert written == {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
+    # Weights without their cell are made anew.
+    (output / "cells/robots-3.json").unlink()
+    assert run("--keep_weights", "--scratch") == [3]
+
+    before = table_of(load_weights(str(run_folder)).params)
+    for name, added, seen in (
+        ("robots-1", 1, {"metaworld", "babyai"}),
+        ("robots-3", 3, {"metaworld", "babyai"}),
+        ("scratch-3", None, {"babyai"}),
+    ):
+        trained = load_weights(str(kept / name))
+        assert trained.step == 3
+        assert trained.model.config.model.dropout == 0.1
+        assert trained.model.config.model.attention == "auto"
+        if added:
+            np.testing.assert_array_equal(table_of(trained.params), before + added)
+        assert set(trained.datasets) == seen
+        # By now it has seen the task.
+        assert [one.held_out for one in load_suite(suite, trained)] == [False]
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -308,6 +383,7 @@ def test_the_protocol_end_to_end(run_folder, suite, tmp_path, capsys, monkeypatc
         (["--set", "model.drop=0"], "did you mean 'dropout'"),
         (["--set", "steps"], "--set takes KEY=VALUE"),
         (["--demonstrations", "50"], "asks for 50 episodes"),
+        (["--keep_weights", "--output", "gs://x"], "--keep_weights needs a local"),
     ],
 )
 def test_wrong_usage_is_said(run_folder, suite, tmp_path, more, said, capsys):
