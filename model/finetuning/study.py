@@ -203,6 +203,7 @@ class Study:
             seeds=self.seeds,
             prompt_tokens=self._arguments.prompt_tokens,
             environments=self._arguments.batch,
+            temperature=self._arguments.temperature,
         )
 
     def _settings(
@@ -223,6 +224,7 @@ class Study:
             "episodes": given.episodes,
             "evaluate_every": given.evaluate_every,
             "prompt_tokens": given.prompt_tokens,
+            "temperature": given.temperature,
             "batch_size": data["batch_size"],
             "data_seed": data["seed"],
             **config,

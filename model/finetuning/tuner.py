@@ -58,6 +58,7 @@ class Tuner:
         seeds: Of the environment's resets.
         prompt_tokens: Longest prompt; 0 for none.
         environments: At a time.
+        temperature: Of drawn actions.
 
     Attributes:
         weights: Those after the last step of the `run` that ended last.
@@ -71,6 +72,7 @@ class Tuner:
         seeds: range,
         prompt_tokens: int,
         environments: int,
+        temperature: float = 0.0,
     ) -> None:
         self._model = trained.model
         # On the host: the first step takes over the buffers that it is given.
@@ -79,7 +81,7 @@ class Tuner:
         self._contest = copy.copy(contest)
         self._seeds = seeds
         rows = min(environments, len(seeds))
-        self._policy = make_policy(trained, [contest], rows)
+        self._policy = make_policy(trained, [contest], rows, temperature=temperature)
         # Its simulators start once for all numbers of demonstrations.
         self._arena = Arena([self._contest], self._policy, prompt_tokens)
         self._mesh = make_mesh({"data": 1, "fsdp": 1, "tensor": 1})
