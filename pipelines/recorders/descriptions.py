@@ -7,6 +7,7 @@ EXAMPLES = """examples:
   gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
   gato-record dm_control --output raw --tasks cartpole-swingup --episodes 50
   gato-record sokoban --output raw --rooms 7x7 --episodes 100
+  gato-record sokoban --output raw --rooms all --runner DirectRunner
   gato-record ale --output raw --games Breakout --episodes 50
   gato-record procgen --output raw --games maze --episodes 50
   gato-record robotics --output raw --tasks FetchPush-v4 --episodes 50
@@ -28,6 +29,8 @@ _BABYAI_EXAMPLES = """examples:
       --episodes 10000 --workers 8
   gato-record babyai --output raw --levels BabyAI-BossLevel-v0 --noise 0.05,0.1,0.2
   gato-record babyai --output pictures --levels BabyAI-GoToObj-v0 --tile 8
+  gato-record babyai --output raw --levels BabyAI-GoToObj-v0 --episodes 10000 \\
+      --runner DirectRunner --direct_num_workers 8
 
 A build reads them with format minari and paths such as raw/babyai/*/*-v0."""
 
@@ -43,6 +46,9 @@ _METAWORLD_EXAMPLES = """examples:
   gato-record metaworld --output raw --tasks assembly-v3,reach-v3 --episodes 50
   gato-record metaworld --output raw --tasks all --policies expert --workers 8
   gato-record metaworld --output raw --tasks push-v3 --max_steps 150 --noise 0.1,0.5
+  gato-record metaworld --output gs://b/raw --tasks all --runner DataflowRunner \\
+      --project my-project --region us-central1 --temp_location gs://b/tmp \\
+      --sdk_container_image IMAGE --sdk_location container
 
 A build reads them with format minari and paths such as raw/metaworld/*/*-v0."""
 

@@ -230,8 +230,8 @@ def test_all_tasks_are_fifty() -> None:
 def test_the_recorder_imports_no_tensorflow() -> None:
     """TensorFlow and MuJoCo's rendering cannot share a process."""
     code = (
-        "import sys; from gato.pipelines.recorders import metaworld, recording;"
-        " sys.exit('tensorflow' in sys.modules)"
+        "import sys; from gato.pipelines.recorders import elsewhere, metaworld,"
+        " recording; sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
