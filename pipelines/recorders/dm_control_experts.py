@@ -6,7 +6,7 @@ Each looks into the simulation and returns an action, not yet clipped:
   cart is drawn to the middle;
 - reacher: the angles that reach the target, and a spring and damper on each joint;
 - point_mass: a spring and damper to the middle;
-- cheetah and walker: planning (`dm_control_planner.py`).
+- cheetah and walker: planning (`planner.py`).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gato.pipelines.recorders.dm_control_planner import PROBLEMS, Planner
+from gato.pipelines.recorders.dm_control_planner import PROBLEMS
+from gato.pipelines.recorders.planner import Planner
 
 Controller = Callable[[Any], NDArray[np.float64]]
 
@@ -95,5 +96,6 @@ def make_expert(
         physics: The simulation of the episode, which stays as it is.
     """
     if task in PROBLEMS:
-        return Planner(PROBLEMS[task], generator, physics)
+        planner = Planner(PROBLEMS[task], generator, physics.model.ptr)
+        return lambda physics: planner(physics.data.ptr)
     return _CONTROLLERS[task][1] if task in _CONTROLLERS else None
