@@ -8,6 +8,7 @@
     gato-record ale --output raw --games Breakout --episodes 50
     gato-record procgen --output raw --games maze --episodes 50
     gato-record robotics --output raw --tasks FetchPush-v4 --episodes 50
+    gato-record morphologies --output raw --bodies cheetah-3-3 --episodes 50
     gato-record captions --output raw/captions --scenes 1000
     gato-record questions --output raw/questions --scenes 1000
     gato-record text --output raw/text
@@ -279,6 +280,25 @@ def _parser() -> argparse.ArgumentParser:
         help="an interpreter that imports procgen (default: what GATO_PROCGEN_PYTHON"
         " names)",
     )
+    morphologies = add(
+        "morphologies",
+        _played("standard deviations of the noise, in units of an action"),
+        seeded,
+    )
+    morphologies.add_argument(
+        "--bodies",
+        required=True,
+        type=_names,
+        metavar="A,B",
+        help="names, such as cheetah-3-3,hopper-4, or all",
+    )
+    morphologies.add_argument(
+        "--max_steps",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="where an episode is cut (default and at most: 1000)",
+    )
     robotics = add(
         "robotics",
         _played("standard deviations of the noise, in units of an action"),
@@ -410,6 +430,14 @@ def _record_procgen(
     _play(made(python=python), games, **options)
 
 
+def _record_morphologies(
+    bodies: tuple[str, ...], max_steps: int, **options: Any
+) -> None:
+    from gato.pipelines.recorders import morphologies
+
+    _play(morphologies.Morphologies(max_steps=max_steps), bodies, **options)
+
+
 def _record_robotics(tasks: tuple[str, ...], max_steps: int, **options: Any) -> None:
     from gato.pipelines.recorders import robotics
 
@@ -460,6 +488,7 @@ _RECORDERS = {
     "ale": _record_ale,
     "procgen": _record_procgen,
     "robotics": _record_robotics,
+    "morphologies": _record_morphologies,
     "captions": _record_captions,
     "questions": _record_questions,
     "text": _record_text,

@@ -11,6 +11,7 @@ EXAMPLES = """examples:
   gato-record ale --output raw --games Breakout --episodes 50
   gato-record procgen --output raw --games maze --episodes 50
   gato-record robotics --output raw --tasks FetchPush-v4 --episodes 50
+  gato-record morphologies --output raw --bodies cheetah-3-3 --episodes 50
   gato-record captions --output raw/captions --scenes 1000
   gato-record questions --output raw/questions --scenes 1000
   gato-record text --output raw/text
@@ -147,6 +148,23 @@ _ROBOTICS_EXAMPLES = """examples:
 A build reads them with format minari, paths such as raw/robotics/*/*-v0 and
 filter: {by: success}."""
 
+_MORPHOLOGIES = """Plays bodies with 2 to 7 limbs, made here by a few rules, that are to
+run forward, and writes a Minari data set for each body and policy:
+DIR/morphologies/<body>/<policy>-v0. They stand in for those of Modular RL, with its
+reward. Bodies are cheetah-B-F, of B limbs in a back leg and F in a front leg;
+walker-R-L, likewise right and left; hopper-N and worm-N, of N limbs. The expert is a
+planner, of 50 to 190 steps a second; the noisy policy adds normal noise to its actions.
+Actions are stored clipped to [-1, 1], as they were done. Episodes of walkers and
+hoppers end when they fall. The means of the body's expert and random returns are stored
+with each data set (ref_max_score, ref_min_score)."""
+
+_MORPHOLOGIES_EXAMPLES = """examples:
+  gato-record morphologies --output raw --bodies cheetah-3-3,hopper-4,worm-5
+  gato-record morphologies --output raw --bodies all --episodes 20 --workers 8
+  gato-record morphologies --output raw --bodies worm-2,worm-3 --max_steps 200
+
+A build reads them with format minari and paths such as raw/morphologies/*/*-v0."""
+
 _CAPTIONS = """Draws rooms of a grid world, each with a caption that is true of it, and
 writes webdataset tars with NUMBER.png, NUMBER.txt and NUMBER.json for each."""
 
@@ -224,6 +242,11 @@ COMMANDS = {
         "episodes of a Fetch arm's tasks as Minari data sets",
         _ROBOTICS,
         _ROBOTICS_EXAMPLES,
+    ),
+    "morphologies": Command(
+        "episodes of bodies that run as Minari data sets",
+        _MORPHOLOGIES,
+        _MORPHOLOGIES_EXAMPLES,
     ),
     "captions": Command(
         "rendered grid scenes with true captions as webdataset tars",
