@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import IO, Any, ClassVar
+from typing import IO, Any
 
 import gymnasium
 import numpy as np
@@ -165,7 +165,7 @@ def interpreter(python: str | None) -> str:
     return path
 
 
-class Procgen(gymnasium.Env[NDArray[np.uint8], int]):
+class Procgen(gymnasium.Env[NDArray[np.uint8], np.int64]):
     """One game: frames of uint8 [64, 64, 3], 15 actions, `success` in each info.
 
     Args:
@@ -174,7 +174,8 @@ class Procgen(gymnasium.Env[NDArray[np.uint8], int]):
         python: The interpreter; by default what GATO_PROCGEN_PYTHON names.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    # Not a ClassVar, as Gymnasium has it.
+    metadata: dict[str, Any] = {  # noqa: RUF012
         "render_modes": ["rgb_array"],
         "render_fps": 15,
     }
@@ -222,7 +223,7 @@ class Procgen(gymnasium.Env[NDArray[np.uint8], int]):
         return self._frame, {"success": False}
 
     def step(
-        self, action: int
+        self, action: np.int64 | int
     ) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Does an action.
 

@@ -96,7 +96,7 @@ class ProcgenGym3Env:
         frame[..., 2] = self._level % 256
         frame = frame.repeat(64 // SIZE, 0).repeat(64 // SIZE, 1)
         reward, first, _ = self._told
-        return np.float32([reward]), {"rgb": frame[None]}, np.array([first])
+        return np.array([reward], np.float32), {"rgb": frame[None]}, np.array([first])
 
     def get_info(self) -> list[dict]:
         return [{"prev_level_complete": int(self._told[2])}]
