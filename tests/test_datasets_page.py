@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from gato.pipelines.record import _parser as record_parser
+from gato.pipelines.recorders.arguments import make_parser as record_parser
 from gato.pipelines.sources.registry import source_for
 from gato.schemas.config import BuildConfig, Dataset, load_config
 from gato.schemas.formats import FORMATS

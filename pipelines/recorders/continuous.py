@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gato.pipelines.recorders.domain import Recipe, Rollout
 
-Actor = Callable[[Any], NDArray[np.float64]]
+Actor = Callable[[Any], NDArray[Any]]
 
 
 def actor(
@@ -30,7 +30,7 @@ def actor(
     if recipe.policy == "random" or expert is None:
         return lambda observation: generator.uniform(-1, 1, size)
 
-    def act(observation: Any) -> NDArray[np.float64]:
+    def act(observation: Any) -> NDArray[Any]:
         # Clipped first: noise on a wish far out of reach would change nothing.
         advice = np.clip(expert(observation), -1, 1)
         return advice + noise * generator.standard_normal(size)

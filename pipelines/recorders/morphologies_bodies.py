@@ -180,8 +180,8 @@ def to_xml(name: str) -> str:
     add(defaults, "geom", contype="1", conaffinity="0", density=str(_DENSITY))
     add(defaults, "motor", ctrlrange="-1 1")
     world = add(root, "worldbody")
-    ground = {"type": "plane", "size": "0 0 1", "friction": "0.9 0.01 0.001"}
-    add(world, "geom", name="floor", conaffinity="1", **ground)
+    floor = add(world, "geom", name="floor", type="plane", size="0 0 1")
+    floor.attrib |= {"conaffinity": "1", "friction": "0.9 0.01 0.001"}
     torso = add(world, "body", name="torso", pos=_text(*_along(0.0, body.height)))
     for joint, kind, axis in (
         ("forward", "slide", "1 0 0"),

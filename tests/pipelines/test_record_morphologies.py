@@ -79,7 +79,7 @@ def test_rewards_are_speed_and_standing_less_the_cost_of_actions() -> None:
         environment = morphologies_world.Morphology(name)
         environment.reset(seed=3)
         before = environment.data.qpos[0]
-        action = np.full(environment.action_space.shape, 0.5, np.float32)
+        action = np.full(environment.model.nu, 0.5, np.float32)
         reward = environment.step(action)[1]
         speed = (environment.data.qpos[0] - before) / 0.02
         assert reward == pytest.approx(speed + alive - 1e-3 * 0.25 * len(action))
@@ -90,7 +90,7 @@ def test_upright_bodies_end_when_they_fall_and_others_do_not() -> None:
         environment = morphologies_world.Morphology(name)
         environment.reset(seed=0)
         environment.data.qpos[2] = 1.5
-        action = np.zeros(environment.action_space.shape, np.float32)
+        action = np.zeros(environment.model.nu, np.float32)
         assert environment.step(action)[2] is upright
 
 
@@ -103,7 +103,6 @@ def test_stored_actions_replay_to_the_stored_episode(
     assert dataset.total_episodes == EPISODES
     assert dataset.env_spec is not None
     environment = gymnasium.make(dataset.env_spec)
-    joints = 3 + environment.action_space.shape[0]
     pairs = zip(dataset.iterate_episodes(), seeds(recorded, dataset_id), strict=True)
     for episode, seed in pairs:
         observation, _ = environment.reset(seed=seed)
@@ -112,6 +111,7 @@ def test_stored_actions_replay_to_the_stored_episode(
             observation, *outcome, _ = environment.step(action)
             observations.append(observation)
             outcomes.append(outcome)
+        joints = 3 + episode.actions.shape[1]
         for key, size in {"position": joints - 1, "velocity": joints}.items():
             stored = episode.observations[key]
             assert (stored.shape[1:], stored.dtype) == ((size,), np.float64)
