@@ -63,7 +63,7 @@ def bare_d4rl(path: pathlib.Path) -> int:
     with h5py.File(path) as file:
         keys = ("observations", "actions", "rewards", "terminals", "timeouts")
         keys += ("infos/success",)
-        data = {key: file[key][:] for key in keys}  # type: ignore[index]
+        data: dict[str, Any] = {key: file[key][:] for key in keys}  # type: ignore[index]
     ends = np.flatnonzero(data["terminals"] | data["timeouts"]) + 1
     pieces = {key: np.split(values, ends[:-1]) for key, values in data.items()}
     return sum(len(rewards) for rewards in pieces["rewards"])
@@ -96,8 +96,8 @@ def bare_jat(path: pathlib.Path) -> int:
         for row in range(batch.num_rows):
             for column in batch.columns:
                 values, shape = _flat(column.slice(row, 1))
-                last = values.reshape(shape)
-            count += len(last)
+                values.reshape(shape)
+            count += len(batch.column("rewards")[row])
     return count
 
 
@@ -179,7 +179,7 @@ def bare_rlu_dmlab(path: pathlib.Path) -> int:
     features["observations_reward"] = _sequence("float32")
     count = 0
     for found in _records(path, features):
-        images = [
+        images: list[Any] = [
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             for data in found["observations_pixels"]
         ]
