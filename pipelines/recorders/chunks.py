@@ -132,25 +132,25 @@ def _environment(domain: Domain, task: str) -> Any:
     return _thread.environment
 
 
-def play(chunk: Chunk, advance: Callable[[], None]) -> None:
+def play(job: Chunk, advance: Callable[[], None]) -> None:
     """Plays a chunk's episodes and writes its files.
 
     Args:
-        chunk: What to play.
+        job: The chunk to play.
         advance: Called after each seed.
 
     Raises:
         GatoError: If the chunk was planned for other versions than there are here.
     """
-    here = conditions(chunk.domain)
-    if here != chunk.conditions:
+    here = conditions(job.domain)
+    if here != job.conditions:
         raise GatoError(
-            f"{chunk.recipe.task}: workers and the machine that starts the job record"
-            f" the same; a worker has {here}, that machine {chunk.conditions}. Install"
+            f"{job.recipe.task}: workers and the machine that starts the job record"
+            f" the same; a worker has {here}, that machine {job.conditions}. Install"
             " the same versions on both."
         )
     with _alone:
-        _play(chunk, advance)
+        _play(job, advance)
 
 
 def _play(chunk: Chunk, advance: Callable[[], None]) -> None:

@@ -185,8 +185,11 @@ class _Task:
 
     def results(self) -> dict[Policy, Result]:
         """Returns the result of each stored data set."""
-        played = {take.recipe.policy: take.result() for take in self.kept()}
-        return {p: found.result for p, found in self.finished.items()} | played
+        results: dict[Policy, Result] = {
+            policy: found.result for policy, found in self.finished.items()
+        }
+        results.update((take.recipe.policy, take.result()) for take in self.kept())
+        return results
 
     def returns(self) -> tuple[float, float | None]:
         """Returns the random and the expert policy's mean return."""

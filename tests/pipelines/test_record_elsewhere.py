@@ -142,7 +142,7 @@ def test_an_object_store_holds_what_a_folder_does(
         assert len(played) == count
         assert files.versions_below(output) == stored
         path = f"{output}/sokoban_grid/7x7/expert-v0"
-        dataset = Dataset(name="sokoban", format="minari", paths=[path])
+        dataset = Dataset(name="sokoban", format="minari", paths=(path,))
         (partition,) = MinariSource().partition(path, "7x7/expert-v0", dataset)
         episodes = list(MinariSource().read(partition, dataset))
     assert len(episodes) == 3
