@@ -4,6 +4,10 @@ Games are those of procgen-mirror (MIT), each level by its number, played by ano
 interpreter (`procgen_world.py`). The expert sees a game's numbers and tries what comes
 of actions (`procgen_search.py`): it stands in for a trained agent. Games that it was
 not seen to solve are played at random.
+
+Easy levels completed of those tried: maze 28 of 28, coinrun and caveflyer 23 of 23,
+leaper 18 of 18, climber 6 of 6, ninja and miner 22 of 23, heist 19 of 22, chaser 12 of
+14, jumper 10 of 13 (some of its levels begin on spikes). Hard levels were not measured.
 """
 
 import dataclasses
