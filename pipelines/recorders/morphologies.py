@@ -4,6 +4,11 @@ Modular RL (Huang et al. 2020) has 38 bodies and trained agents; its environment
 MuJoCo of before 2021. Bodies made here by a few rules (`morphologies_bodies.py`) stand
 in for its own, with its reward, and planning (`planner.py`) for its agents. Nothing is
 achieved or missed: all is told by rewards.
+
+In 200 steps (one seed each) the planner got 39 with worm-2, 202 with worm-5, 178 with
+cheetah-1-1, 400 with cheetah-3-3 and 577 with walker-3-3; random actions -18 to 15. It
+is no agent that was trained: cheetahs run on their backs, hoppers and walkers of
+unequal legs fall after 70 steps or some hundred, and cheetah-0-1 hardly moves.
 """
 
 import dataclasses
