@@ -183,7 +183,7 @@ def test_a_preset_says_where_from_and_under_which_terms(row: Row) -> None:
 HELD_OUT = {
     "dm_lab": ["contributed/dmlab30/order_of_apples_forage_simple"],
     "atari": ["atari-boxing", "Boxing"],
-    "atari_extended": ["atari/Boxing"],
+    "atari_extended": ["ale_extended/Boxing"],
     "dm_control": ["dm_control/cartpole-swingup", "dm_control/cartpole-swingup_sparse"],
     "dm_control_pixels": ["dm_control_pixels/cartpole-swingup"],
     "dm_control_random_small": ["dm_control_random_small/cartpole-swingup"],
@@ -193,7 +193,7 @@ HELD_OUT = {
 TRAINED = {
     "dm_lab": ["explore_object_rewards_few"],
     "atari": ["atari-alien", "atari-pong"],
-    "atari_extended": ["atari/Pong"],
+    "atari_extended": ["ale_extended/Pacman"],
     "dm_control": ["dm_control/cartpole-balance", "dm_control/pendulum-swingup"],
     "dm_control_pixels": ["dm_control_pixels/reacher-easy"],
     "dm_control_random_small": ["dm_control_random_small/cartpole-balance"],

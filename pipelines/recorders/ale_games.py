@@ -1,12 +1,12 @@
-"""Two lists of games that stand for the paper's, which do not stand in what is public.
+"""Two lists of games that stand for the paper's, which could not be looked up here.
 
-Of the paper's ALE Atari it is known that there are 51 games, that they are usual ones,
-23 of them by name (all are below) and Boxing, which is held out. Here they are the 49
-of Mnih et al. 2015 and the first two, by name, of the eight that later lists add.
+Of ALE Atari it was known that the paper has 51 games, 23 of them by name (all are
+below) and that Boxing is held out. Here they are the 49 of Mnih et al. 2015 and the
+first two, by name, of the eight that later lists add.
 
-Of ALE Atari Extended it is known that there are 28 others, with mode and difficulty
-drawn for each episode. Here they are those of ale-py's games in no list of 57 that have
-the most settings of both, by name where these are equal.
+Of ALE Atari Extended it was known that it has 28, and that mode and difficulty are
+drawn for each episode. Here they are those of ale-py's games that are in none of the
+lists of 57 and have the most settings of both, by name where these are equal.
 """
 
 from collections.abc import Mapping

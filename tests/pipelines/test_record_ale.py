@@ -17,7 +17,7 @@ from recordings import (
 
 from gato.pipelines import record
 from gato.pipelines.recorders import ale_games, ale_world, domain
-from gato.pipelines.recorders.ale import Atari
+from gato.pipelines.recorders.ale import Atari, AtariExtended
 from gato.pipelines.recorders.ale_experts import EXPERTS
 from gato.pipelines.sources.base import Partition
 from gato.pipelines.sources.minari import MinariSource
@@ -169,7 +169,7 @@ def test_the_same_command_redoes_only_what_is_missing(
     ("option", "value", "message"),
     [
         ("--games", "Brekout", "did you mean 'Breakout'"),
-        ("--games", "Pong", "no expert for Pong"),
+        ("--games", "Alien", "no expert for Alien"),
         ("--noise", "0.5,1", "fractions between 0 and 1"),
         ("--max_steps", "27001", "from 1 to 27000"),
     ],
@@ -191,6 +191,7 @@ def test_groups_are_what_the_policies_can_play_of_them() -> None:
     assert atari.chosen(("atari",), random) == ale_games.CANONICAL
     assert atari.chosen(("extended",), random) == ale_games.EXTENDED
     assert atari.chosen(("all",), POLICIES) == tuple(sorted(EXPERTS))
+    assert AtariExtended().chosen(("extended",), POLICIES) == ("Turmoil",)
     # A game that is named is not left out, and none comes twice.
     assert atari.chosen(("Klax", "atari"), POLICIES)[0] == "Klax"
     both = atari.chosen(("Pong", "atari", "all"), random)
@@ -222,10 +223,21 @@ def test_the_extended_games_have_the_most_settings() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("game", "least"), [("Breakout", 40), ("Freeway", 20)])
-def test_experts_score(game: str, least: float) -> None:
-    """A human scores about 30 in both."""
+@pytest.mark.parametrize(
+    ("atari", "game", "least"),
+    [
+        # Random play comes to about -1, 1, 0, -19, below -6,600 and 300.
+        (Atari(max_steps=900), "Boxing", -1),
+        (Atari(), "Breakout", 40),
+        (Atari(), "Freeway", 20),
+        (Atari(max_steps=900), "Pong", -6),
+        (Atari(), "Skiing", -3600),
+        (AtariExtended(), "Turmoil", 400),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_experts_score(atari: Atari, game: str, least: float) -> None:
     recipe = domain.Recipe(task=game, policy="expert", episodes=3)
-    rollouts = Atari().rollouts(recipe)
+    rollouts = atari.rollouts(recipe)
     returns = [r.rewards.sum() for r in rollouts if isinstance(r, domain.Rollout)]
     assert np.mean(returns) > least
