@@ -91,7 +91,7 @@ def token_losses(
     """
     rows, length, width = hidden_BLD.shape
     table_GVD = _copy_to_groups(table_VD, groups, hidden_BLD.dtype)
-    is_padding_V = jnp.arange(table_GVD.shape[1]) >= vocabulary_size
+    is_padding_V = jnp.arange(table_VD.shape[0]) >= vocabulary_size
     slots = rows // groups * length
     chunks = next(n for n in range(min(_MAX_CHUNKS, slots), 0, -1) if slots % n == 0)
 
