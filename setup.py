@@ -48,6 +48,7 @@ _ENVS = [
     "ale-py>=0.11",
     "dm-control==1.0.28",
     "gymnasium>=1.1",
+    "gymnasium-robotics>=1.4.2",
     "metaworld==3.1.1",
     "minari[hdf5,arrow,create]>=0.5.3",
     "minigrid>=3.0",
@@ -88,7 +89,13 @@ setuptools.setup(
         "video": _VIDEO,
         "compile": _COMPILE,
         "dev": _DEV,
-        # Without the compiler, which few need and nobody wants to download unasked.
+        # Its newer wheels need a newer GLIBC than many machines have.
+        "envlogger": [
+            "envlogger==1.2; python_version < '3.12'",
+            "envlogger>=1.3; python_version >= '3.12'",
+        ],
+        # Without the compiler, which few need and nobody wants to download unasked, and
+        # without EnvLogger, which does not install everywhere.
         "all": [*_TRAIN, *_RLDS, *_ENVS, *_VIDEO, *_DEV],
     },
     packages=[

@@ -203,7 +203,7 @@ def test_extras_and_versions_are_stated(installed: Installed) -> None:
     assert SpecifierSet(metadata["Requires-Python"]) == SpecifierSet(">=3.11,<3.14")
     assert metadata["License-Expression"] or metadata["License"] == "Apache-2.0"
     extras = metadata.get_all("Provides-Extra", [])
-    known = ["all", "compile", "dev", "envs", "rlds", "train", "video"]
+    known = ["all", "compile", "dev", "envlogger", "envs", "rlds", "train", "video"]
     assert sorted(extras) == known
     # `all` is what the lock is resolved from.
     every = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]

@@ -1,10 +1,9 @@
 """Tasks of the Fetch arm: scripted experts, these with noise, or random actions.
 
-Environments are those of Gymnasium-Robotics 1.4 (MIT), which `pip install
-gato-pipelines[envs]` leaves out. Nothing public has the paper's DM Manipulation
-Playground, RGB Stacking or Playroom: an arm that pushes, picks up and places one block
-stands in for the first and, more weakly, for the second (it stacks nothing) and for
-Playroom (no room, no language).
+Environments are those of Gymnasium-Robotics 1.4 (MIT). Nothing public has the paper's
+DM Manipulation Playground, RGB Stacking or Playroom: an arm that pushes, picks up and
+places one block stands in for the first and, more weakly, for the second (it stacks
+nothing) and for Playroom (no room, no language).
 
 Rewards are the sparse ones: -1 for each step at which the goal is not reached.
 """

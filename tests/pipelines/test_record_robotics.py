@@ -1,6 +1,6 @@
 """Recorded episodes of the Fetch arm, read back with Minari's own library, replayed.
 
-They need gymnasium-robotics, which is not among this project's packages.
+Without gymnasium-robotics, of the extra `envs`, all but one are skipped.
 """
 
 import importlib.util
