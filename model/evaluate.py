@@ -34,11 +34,13 @@ from gato.model.evaluation.observing import (
     as_it_is,
 )
 from gato.model.evaluation.plots import check_plot_can_be_drawn, draw_thresholds
+from gato.model.evaluation.progress import watch
 from gato.model.evaluation.report import TABLE_WIDTH, Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
 from gato.model.evaluation.suite import Contest, load_suite
 from gato.model.evaluation.videos import FORMATS, check_videos_can_be_written
 from gato.model.policy import MEMORIES, Memory, Policy
+from gato.model.progress import Progress
 from gato.model.weights import Trained, load_weights
 from gato.schemas.errors import UsageError
 from gato.tokenizers.vocabulary import Vocabulary
@@ -169,27 +171,10 @@ def _play(
         observer=observer,
         videos=_videos(arguments, contests, seeds),
     )
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    episodes, steps = [], 0
-    with (
-        contextlib.closing(arena) as arena,
-        rich.progress.Progress(*columns, console=console) as progress,
-    ):
-        bar = progress.add_task("episodes", total=total)
-
-        def on_step(stepped: int) -> None:
-            nonlocal steps
-            steps += stepped
-            progress.update(bar, description=f"episodes ({steps:,} steps)")
-
-        for episode in arena.play(seeds, on_step):
+    episodes = []
+    with contextlib.closing(arena) as arena, Progress(console) as progress:
+        for episode in watch(arena, seeds, len(contests), progress):
             episodes.append(episode)
-            progress.advance(bar)
             which = f"{contests[episode.task].entry.name}, seed {episode.seed}"
             if episode.failure:
                 console.print(f"{which}: {episode.failure}")

@@ -13,10 +13,8 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-import rich.console
 
 from gato.model.describe import Work
-from gato.model.progress import Progress
 from gato.schemas.errors import GatoError
 
 FILE_NAME = "metrics.jsonl"
@@ -200,8 +198,3 @@ class StepLog:
     def skip_time(self) -> None:
         """Leaves what was done since the last step out of the next one's time."""
         self._since = time.perf_counter()
-
-
-def make_progress(console: rich.console.Console) -> Progress:
-    """Returns the bar of a training run."""
-    return Progress(console)

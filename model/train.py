@@ -29,13 +29,14 @@ from gato.model.describe import describe, work_of
 from gato.model.events import EventFiles, Tracer
 from gato.model.hosts import Hosts, join
 from gato.model.kernels import choose
-from gato.model.metrics import MetricsFile, StepLog, Writer, make_progress
+from gato.model.metrics import MetricsFile, StepLog, Writer
 from gato.model.options import (
     check_required,
     make_parser,
     parse_profile,
     resolve_config,
 )
+from gato.model.progress import Progress
 from gato.model.sharding import check_mesh, make_mesh, owned_groups, parse_mesh
 from gato.model.shards import Dataset, find_datasets, parse_weights
 from gato.model.step import (
@@ -279,7 +280,7 @@ def _execute(arguments: argparse.Namespace) -> None:
             tracer=enter(contextlib.closing(Tracer(folder, profile))),
             init_from=arguments.init_from,
         )
-        progress = enter(make_progress(console))
+        progress = enter(Progress(console))
         enter(_saving_on_sigterm(run))
         train(run, writers, progress)
 
