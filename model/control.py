@@ -44,6 +44,7 @@ class ControlTask:
         tokenizer: Of its timesteps.
         demonstrations: Its best training episodes' first rows, best first.
         return_divisor: Of the return, if the task is conditioned on that.
+        trained_prompt: Slots that the longest prompt in its data set's rows may have.
     """
 
     dataset: str
@@ -52,6 +53,7 @@ class ControlTask:
     tokenizer: TimestepTokenizer
     demonstrations: tuple[Row, ...]
     return_divisor: float
+    trained_prompt: int
 
     @functools.cached_property
     def ranges(self) -> NDArray[np.int32]:
@@ -196,4 +198,5 @@ class ControlDataset:
             tokenizer=TimestepTokenizer(summary.spec, self.text),
             demonstrations=tuple(self._demonstrations.get(name, ())),
             return_divisor=self._return_divisor,
+            trained_prompt=int(self.manifest.config["prompts"]["max_tokens"]),
         )

@@ -56,7 +56,8 @@ _EXAMPLES = """examples:
 
 What is remembered of an episode longer than a row of L slots: with --memory band the
 last L slots, as in the paper, so that a prompt is left behind; with --memory rows a
-full row is begun anew as a row of training is: the prompt, then newest timesteps."""
+full row is begun anew as a row of training is: the prompt, then newest timesteps. A
+prompt has at most L slots with band, and with rows as many as in training."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", required=True, metavar="DIR", help="gato-train's folder")
     add("--suite", required=True, metavar="FILE", help="the tasks, as YAML")
     add("--episodes", type=int, default=50, help="of each task (%(default)s)")
-    add("--prompt_tokens", type=int, help="longest prompt; 0: none (the row's length)")
+    add("--prompt_tokens", type=int, help="longest prompt; 0: none (see below)")
     add("--memory", choices=MEMORIES, default="band", help="see below (%(default)s)")
     add("--ablate", choices=_ABLATIONS, help="what to take away (nothing)")
     add("--batch", type=int, default=16, help="environments at a time (%(default)s)")
@@ -85,10 +86,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(arguments: argparse.Namespace, length: int) -> None:
+def longest_prompt(contests: Sequence[Contest], length: int, memory: Memory) -> int:
+    """Returns how long prompts are unless it is said: with `rows`, as in training.
+
+    Args:
+        contests: The tasks.
+        length: L.
+        memory: What is remembered of a long episode.
+    """
+    if memory == "band" or not contests:
+        return length
+    return min(length, max(one.control.trained_prompt for one in contests))
+
+
+def _check(
+    arguments: argparse.Namespace, contests: Sequence[Contest], length: int
+) -> None:
     """Resolves the prompt's length, and refuses numbers that mean nothing."""
     if arguments.prompt_tokens is None:
-        arguments.prompt_tokens = length
+        arguments.prompt_tokens = longest_prompt(contests, length, arguments.memory)
     for flag, value, least, most in (
         ("--episodes", arguments.episodes, 1, np.inf),
         ("--batch", arguments.batch, 1, np.inf),
@@ -216,11 +232,11 @@ def _default_output(arguments: argparse.Namespace, step: int) -> str:
 def _execute(arguments: argparse.Namespace) -> None:
     console = rich.console.Console(stderr=True)
     trained = load_weights(arguments.checkpoint)
-    _check(arguments, trained.model.sequence_length)
+    contests = load_suite(arguments.suite, trained)
+    _check(arguments, contests, trained.model.sequence_length)
     if arguments.output is None:
         arguments.output = _default_output(arguments, trained.step)
     beside = load_results(arguments.beside)
-    contests = load_suite(arguments.suite, trained)
     exams = load_exams(arguments.suite, trained)
     content: dict[str, Any] = {
         "checkpoint": arguments.checkpoint,

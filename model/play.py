@@ -23,12 +23,13 @@ import rich.text
 
 from gato.model.command import run_command
 from gato.model.control import flatten
-from gato.model.evaluate import make_policy
+from gato.model.evaluate import longest_prompt, make_policy
 from gato.model.evaluation.progress import watch
 from gato.model.evaluation.report import TABLE_WIDTH, Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
 from gato.model.evaluation.suite import Contest, load_suite
 from gato.model.export import SUITE_NAME
+from gato.model.policy import MEMORIES
 from gato.model.prefix import Prefix
 from gato.model.progress import Progress
 from gato.model.weights import load_weights
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--task", metavar="NAME", help="this one only (all of the suite)")
     add("--episodes", type=int, default=5, help="of each task (%(default)s)")
     add("--temperature", type=float, default=1.0, help="0: the likeliest (%(default)s)")
+    add("--memory", choices=MEMORIES, default="rows", help="(%(default)s)")
     add("--seed", type=int, default=0, help="of drawn tokens (%(default)s)")
     add("--first_seed", type=int, default=0, help="environments' seeds, from 2**30 on")
     add("--delay", type=float, default=0.3, help="seconds a step (%(default)s)")
@@ -158,9 +160,11 @@ def _execute(arguments: argparse.Namespace) -> None:
         min(16, len(contests) * len(seeds)),
         temperature=arguments.temperature,
         seed=arguments.seed,
+        memory=arguments.memory,
     )
+    prompt = longest_prompt(contests, trained.model.sequence_length, arguments.memory)
     recorder = Recorder(seeds[0])
-    arena = Arena(contests, policy, trained.model.sequence_length, observer=recorder)
+    arena = Arena(contests, policy, prompt, observer=recorder)
     progress = Progress(rich.console.Console(stderr=True))
     with contextlib.closing(arena), progress:
         episodes = list(watch(arena, seeds, len(contests), progress))

@@ -275,6 +275,12 @@ def test_the_command_plays_a_real_level_and_writes_what_it_found(
     assert pathlib.Path(filmed).parts[-2:] == ("grids", f"{TASK}-{2**30}.gif")
     assert pathlib.Path(filmed).stat().st_size > 1000
     assert unfilmed is None
+    # A prompt that stays in sight is as long as those of the build's rows.
+    assert evaluate.main([*arguments, "--memory", "rows"]) == 0
+    path = folder / "evaluation" / "levels-3-rows.json"
+    kept = json.loads(path.read_text())
+    assert (kept["memory"], kept["prompt_tokens"]) == ("rows", 256)
+    assert (found["memory"], found["prompt_tokens"]) == ("band", 300)
     assert evaluate.main([*arguments, "--prompt_tokens", "513"]) == 2
     assert "0 to 512" in capsys.readouterr().err
 
