@@ -6,6 +6,7 @@ import shutil
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from small_models import small_config, small_model
 from suites import GRID, TASK, write_suite
@@ -107,7 +108,7 @@ def test_weights_that_cannot_be_written_are_said(
         raise RuntimeError("no space left")
 
     (exported / "gone").rename(exported / "build")
-    monkeypatch.setattr(export.ocp.CheckpointManager, "save", full)
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     arguments = ["--checkpoint", str(exported / "run"), "--output", str(tmp_path / "o")]
     assert export.main([*arguments, "--suite", str(exported / "s.yaml")]) == 1
     (exported / "build").rename(exported / "gone")

@@ -1,6 +1,7 @@
 """How far long work is, where there is a terminal and where there is none."""
 
 import io
+from typing import Any
 
 import rich.console
 
@@ -77,7 +78,8 @@ class Played:
 def test_episodes_are_told_while_they_are_played():
     console, file, clock = console_of(False)
     with Progress(console) as progress:
-        found = list(watch(Played(clock), range(5, 7), 2, progress))
+        arena: Any = Played(clock)
+        found = list(watch(arena, range(5, 7), 2, progress))
         assert not progress.tasks
     assert found == [0, 1, 2, 3]
     lines = lines_of(file)
