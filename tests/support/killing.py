@@ -9,6 +9,7 @@ Where such a place cannot be chosen (Beam starts worker processes by itself), a 
 comes when a file that shows the stage appears.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -23,7 +24,7 @@ from typing import Any
 
 import building
 
-_TIMEOUT_SECONDS = 120.0
+_TIMEOUT_SECONDS = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,10 @@ class Group:
         end = time.monotonic() + _TIMEOUT_SECONDS
         while not is_there():
             if self._process.poll() is not None or time.monotonic() > end:
+                # Left behind, it would take time from every test that follows.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
                 told = self._log.read_text(encoding="utf-8", errors="replace")
                 raise RuntimeError(f"was not there to be killed: {told}")
             time.sleep(0.002)
