@@ -118,15 +118,11 @@ def test_ranges_are_exact_and_together(bucket: str, store: FaultyStore) -> None:
     store.clear()
     store.delay = 0.02
     ranges = [(start, start + 700) for start in range(0, 300_000, 5_000)]
-    begin = time.monotonic()
     pieces = files.RangeReader(path).read(ranges)
-    seconds = time.monotonic() - begin
     assert pieces == [data[start:stop] for start, stop in ranges]
     assert sorted(each.range or (0, 0) for each in store.media()) == ranges
     assert len(store.media()) == len(ranges)
-    # One after the other would take longer.
     assert store.most_at_once == store_ranges.CONCURRENT
-    assert seconds < 0.02 * len(ranges)
 
 
 def test_files_are_read_together(bucket: str, store: FaultyStore) -> None:
