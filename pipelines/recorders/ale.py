@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import ale_py
-import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from gato.pipelines.recorders import ale_world as world
+from gato.pipelines.recorders import playing
 from gato.pipelines.recorders.ale_experts import EXPERTS
 from gato.pipelines.recorders.ale_games import GROUPS
 from gato.pipelines.recorders.domain import (
@@ -22,9 +22,8 @@ from gato.pipelines.recorders.domain import (
     Domain,
     Recipe,
     Rollout,
-    check_fractions,
+    check_max_steps,
 )
-from gato.schemas.errors import UsageError
 
 
 def _actor(
@@ -64,11 +63,7 @@ class Atari(Domain):
     max_steps: int = world.MAX_STEPS
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_steps <= world.MAX_STEPS:
-            raise UsageError(
-                f"--max_steps is from 1 to {world.MAX_STEPS}, where all games end, got"
-                f" {self.max_steps}"
-            )
+        check_max_steps(self.max_steps, world.MAX_STEPS, "all games end")
 
     def tasks(self) -> list[str]:
         """Returns the names of all games, sorted."""
@@ -78,18 +73,10 @@ class Atari(Domain):
         """Returns all games, and the lists that stand for the paper's."""
         return {**super().groups(), **GROUPS}
 
-    def short_name(self, task: str) -> str:
-        """Returns the game's name."""
-        return task
-
     def has_expert(self, task: str) -> bool:
         """Returns whether an expert is written for the game as it is played here."""
         expert = EXPERTS.get(task)
         return expert is not None and (expert.any_setting or not self.draw_setting)
-
-    def check_noise(self, noise: Sequence[float]) -> None:
-        """Refuses what is no fraction between 0 and 1."""
-        check_fractions(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the limit, and the version of the emulator."""
@@ -136,27 +123,16 @@ class Atari(Domain):
         """Plays one episode to its end, or to `max_steps`."""
         observation, info = environment.reset(seed=seed)
         act = _actor(environment, recipe, seed, recipe.episode_noise(attempt))
-        observations, actions, outcomes = [observation], [], []
-        ended = False
-        while not ended:
+
+        def take_step(observation: Any) -> tuple[int, Any]:
             action = act()
-            observation, reward, terminated, truncated, _ = environment.step(action)
-            observations.append(observation)
-            actions.append(action)
-            truncated |= len(actions) == self.max_steps and not terminated
-            outcomes.append((float(reward), terminated, truncated))
-            ended = terminated or truncated
-        rewards, terminations, truncations = zip(*outcomes, strict=True)
-        return Rollout(
-            seed=seed,
-            observations=np.stack(observations),
-            actions=np.array(actions, np.int64),
-            rewards=np.array(rewards, np.float64),
-            terminations=np.array(terminations, bool),
-            truncations=np.array(truncations, bool),
-            success=None,
-            about={name: info[name] for name in world.SETTING if name in info},
+            return action, environment.step(action)
+
+        played = playing.play(
+            observation, take_step, seed=seed, max_steps=self.max_steps
         )
+        about = {name: info[name] for name in world.SETTING if name in info}
+        return dataclasses.replace(played, about=about)
 
 
 class AtariRGB(Atari):

@@ -25,7 +25,6 @@ from gato.pipelines.recorders.domain import (
     ExpertFailedError,
     Recipe,
     Rollout,
-    check_fractions,
 )
 from gato.schemas.errors import UsageError
 
@@ -124,10 +123,6 @@ class BabyAI(Domain):
         'GoToLocal'
         """
         return task.removeprefix(_PREFIX).removesuffix(_SUFFIX)
-
-    def check_noise(self, noise: Sequence[float]) -> None:
-        """Refuses what is no fraction between 0 and 1."""
-        check_fractions(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns minigrid's version, and how the view is drawn if it is."""

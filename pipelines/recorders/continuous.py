@@ -6,9 +6,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gato.pipelines.recorders.domain import Recipe, Rollout
+from gato.pipelines.recorders import playing
+from gato.pipelines.recorders.domain import Domain, Recipe, Rollout
+from gato.schemas.errors import UsageError
 
 Actor = Callable[[Any], NDArray[Any]]
+
+
+class ContinuousDomain(Domain):
+    """Noise is the standard deviation of what is added to each action."""
+
+    def check_noise(self, noise: Sequence[float]) -> None:
+        """Refuses noise that is no deviation in units of actions in [-1, 1].
+
+        Raises:
+            UsageError: If it is none.
+        """
+        if not noise or not all(0 < deviation < 2 for deviation in noise):
+            raise UsageError(
+                "--noise takes standard deviations above 0 and below 2, the width of"
+                f" an action's range, got {list(noise)}"
+            )
 
 
 def actor(
@@ -57,35 +75,11 @@ def play(
         max_steps: Where it is cut.
         success_key: What a step's info calls success; None if no step says it.
     """
-    observations, actions, outcomes, solved = [observation], [], [], [False]
-    ended = False
-    while not ended:
+
+    def take_step(observation: Any) -> tuple[NDArray[np.float32], Any]:
         action = np.clip(act(observation), -1, 1).astype(np.float32)
-        observation, reward, terminated, truncated, info = environment.step(action)
-        observations.append(observation)
-        actions.append(action)
-        truncated |= len(actions) == max_steps and not terminated
-        outcomes.append((float(reward), terminated, truncated))
-        solved.append(success_key is not None and bool(info[success_key]))
-        ended = terminated or truncated
-    rewards, terminations, truncations = zip(*outcomes, strict=True)
-    # An object may leave its goal again; achieved is achieved.
-    by_then = np.logical_or.accumulate(solved)[:, None]
-    return Rollout(
-        seed=seed,
-        observations=stacked(observations),
-        actions=np.stack(actions),
-        rewards=np.array(rewards, np.float64),
-        terminations=np.array(terminations, bool),
-        truncations=np.array(truncations, bool),
-        success=None if success_key is None else by_then,
+        return action, environment.step(action)
+
+    return playing.play(
+        observation, take_step, seed=seed, max_steps=max_steps, success_key=success_key
     )
-
-
-def stacked(observations: Sequence[Any]) -> Any:
-    """Returns observations as one array, or as one for each key."""
-    if isinstance(observations[0], dict):
-        return {
-            key: np.stack([one[key] for one in observations]) for key in observations[0]
-        }
-    return np.stack(observations)

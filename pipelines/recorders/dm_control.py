@@ -10,7 +10,6 @@ told by rewards in [0, 1]. Bodies are the suite's, or another in each episode
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from dm_control.rl.control import PhysicsError
@@ -22,11 +21,10 @@ from gato.pipelines.recorders import dm_control_world as world
 from gato.pipelines.recorders.dm_control_experts import EXPERTS, make_expert
 from gato.pipelines.recorders.domain import (
     Description,
-    Domain,
     ExpertFailedError,
     Recipe,
     Rollout,
-    check_deviations,
+    check_max_steps,
 )
 from gato.schemas.errors import UsageError
 
@@ -34,7 +32,7 @@ _PACKAGES = ("dm-control", "mujoco")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DMControl(Domain):
+class DMControl(continuous.ContinuousDomain):
     """All tasks; noise is the standard deviation of what is added to each action.
 
     Attributes:
@@ -49,27 +47,15 @@ class DMControl(Domain):
     max_steps: int = world.MAX_STEPS
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_steps <= world.MAX_STEPS:
-            raise UsageError(
-                f"--max_steps is from 1 to {world.MAX_STEPS}, where the environments"
-                f" end, got {self.max_steps}"
-            )
+        check_max_steps(self.max_steps, world.MAX_STEPS)
 
     def tasks(self) -> list[str]:
         """Returns the names of all tasks, sorted."""
         return list(world.TASKS)
 
-    def short_name(self, task: str) -> str:
-        """Returns the task's name."""
-        return task
-
     def has_expert(self, task: str) -> bool:
         """Returns whether a controller is written for the task."""
         return task in EXPERTS
-
-    def check_noise(self, noise: Sequence[float]) -> None:
-        """Refuses what is no standard deviation above 0 and below the range's 2."""
-        check_deviations(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the horizon and the versions that decide what happens."""

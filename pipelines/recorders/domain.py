@@ -119,30 +119,19 @@ def seeds(recipe: Recipe) -> Iterator[int]:
             yield seed
 
 
-def check_fractions(noise: Sequence[float]) -> None:
-    """Refuses noise that is no fraction of random actions between 0 and 1.
+def check_max_steps(given: int, most: int, ended: str = "the environments end") -> None:
+    """Refuses a length of episodes that is not from 1 to `most`.
+
+    Args:
+        given: Of `--max_steps`.
+        most: Where episodes end by themselves.
+        ended: What ends there.
 
     Raises:
-        UsageError: If it is none.
+        UsageError: If it is not.
     """
-    if not noise or not all(0 < fraction < 1 for fraction in noise):
-        raise UsageError(
-            "--noise takes fractions between 0 and 1 (the policies expert and"
-            f" random are these ends), got {list(noise)}"
-        )
-
-
-def check_deviations(noise: Sequence[float]) -> None:
-    """Refuses noise that is no deviation in units of actions in [-1, 1].
-
-    Raises:
-        UsageError: If it is none.
-    """
-    if not noise or not all(0 < deviation < 2 for deviation in noise):
-        raise UsageError(
-            "--noise takes standard deviations above 0 and below 2, the width of"
-            f" an action's range, got {list(noise)}"
-        )
+    if not 1 <= given <= most:
+        raise UsageError(f"--max_steps is from 1 to {most}, where {ended}, got {given}")
 
 
 class Domain(abc.ABC):
@@ -165,13 +154,21 @@ class Domain(abc.ABC):
     def tasks(self) -> list[str]:
         """Returns the names of all tasks, sorted."""
 
-    @abc.abstractmethod
     def short_name(self, task: str) -> str:
         """Returns a task's name in data set ids."""
+        return task
 
-    @abc.abstractmethod
     def check_noise(self, noise: Sequence[float]) -> None:
-        """Raises a UsageError if these are no strengths of noise."""
+        """Refuses noise that is no fraction of random actions between 0 and 1.
+
+        Raises:
+            UsageError: If it is none.
+        """
+        if not noise or not all(0 < fraction < 1 for fraction in noise):
+            raise UsageError(
+                "--noise takes fractions between 0 and 1 (the policies expert and"
+                f" random are these ends), got {list(noise)}"
+            )
 
     @abc.abstractmethod
     def conditions(self) -> dict[str, Any]:

@@ -13,7 +13,6 @@ what was done, is their action clipped to [-1, 1].
 import dataclasses
 import importlib.metadata
 import warnings
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -25,12 +24,10 @@ from metaworld.policies import ENV_POLICY_MAP
 from gato.pipelines.recorders import continuous
 from gato.pipelines.recorders.domain import (
     Description,
-    Domain,
     Recipe,
     Rollout,
-    check_deviations,
+    check_max_steps,
 )
-from gato.schemas.errors import UsageError
 
 # The environments' own horizon: they refuse to step on.
 MAX_STEPS = 500
@@ -71,7 +68,7 @@ class SeededTask(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MetaWorld(Domain):
+class MetaWorld(continuous.ContinuousDomain):
     """All tasks; noise is the standard deviation of what is added to each action.
 
     Attributes:
@@ -85,23 +82,11 @@ class MetaWorld(Domain):
     max_steps: int = MAX_STEPS
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_steps <= MAX_STEPS:
-            raise UsageError(
-                f"--max_steps is from 1 to {MAX_STEPS}, where the environments end,"
-                f" got {self.max_steps}"
-            )
+        check_max_steps(self.max_steps, MAX_STEPS)
 
     def tasks(self) -> list[str]:
         """Returns the names of all tasks, sorted."""
         return sorted(ENV_POLICY_MAP)
-
-    def short_name(self, task: str) -> str:
-        """Returns the task's name."""
-        return task
-
-    def check_noise(self, noise: Sequence[float]) -> None:
-        """Refuses what is no standard deviation above 0 and below the range's 2."""
-        check_deviations(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the horizon and the versions that decide what happens."""

@@ -14,7 +14,6 @@ unequal legs fall after 70 steps or some hundred, and cheetah-0-1 hardly moves.
 import dataclasses
 import functools
 import importlib.metadata
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,14 +23,12 @@ from gato.pipelines.recorders import continuous
 from gato.pipelines.recorders import morphologies_world as world
 from gato.pipelines.recorders.domain import (
     Description,
-    Domain,
     Recipe,
     Rollout,
-    check_deviations,
+    check_max_steps,
 )
 from gato.pipelines.recorders.morphologies_bodies import BODIES, Body
 from gato.pipelines.recorders.planner import Planner, Problem, Values
-from gato.schemas.errors import UsageError
 
 # Of bodies, rules and rewards: data of others is not mixed with this.
 _VERSION = 1
@@ -61,7 +58,7 @@ def _problem(body: Body) -> Problem:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Morphologies(Domain):
+class Morphologies(continuous.ContinuousDomain):
     """All bodies; noise is the standard deviation of what is added to each action.
 
     Attributes:
@@ -77,23 +74,11 @@ class Morphologies(Domain):
     max_steps: int = world.MAX_STEPS
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_steps <= world.MAX_STEPS:
-            raise UsageError(
-                f"--max_steps is from 1 to {world.MAX_STEPS}, where the environments"
-                f" end, got {self.max_steps}"
-            )
+        check_max_steps(self.max_steps, world.MAX_STEPS)
 
     def tasks(self) -> list[str]:
         """Returns the names of all bodies, sorted."""
         return list(BODIES)
-
-    def short_name(self, task: str) -> str:
-        """Returns the body's name."""
-        return task
-
-    def check_noise(self, noise: Sequence[float]) -> None:
-        """Refuses what is no standard deviation above 0 and below the range's 2."""
-        check_deviations(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the horizon, and the versions of bodies and simulator."""

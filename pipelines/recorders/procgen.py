@@ -11,12 +11,12 @@ leaper 18 of 18, climber 6 of 6, ninja and miner 22 of 23, heist 19 of 22, chase
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from gato.pipelines.recorders import playing
 from gato.pipelines.recorders import procgen_world as world
 from gato.pipelines.recorders.domain import (
     Description,
@@ -24,7 +24,6 @@ from gato.pipelines.recorders.domain import (
     ExpertFailedError,
     Recipe,
     Rollout,
-    check_fractions,
 )
 from gato.pipelines.recorders.procgen_search import Rules, search
 
@@ -116,17 +115,9 @@ class Procgen(Domain):
         """Returns the names of all games, sorted."""
         return list(world.GAMES)
 
-    def short_name(self, task: str) -> str:
-        """Returns the game's name."""
-        return task
-
     def has_expert(self, task: str) -> bool:
         """Returns whether the search was seen to solve the game."""
         return task in _RULES
-
-    def check_noise(self, noise: Sequence[float]) -> None:
-        """Refuses what is no fraction between 0 and 1."""
-        check_fractions(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the release, and whether levels are hard."""
@@ -167,27 +158,17 @@ class Procgen(Domain):
         """
         observation, _ = environment.reset(seed=seed)
         act = _actor(environment, recipe, seed, recipe.episode_noise(attempt))
-        observations, actions, outcomes = [observation], [], []
-        ended = False
-        while not ended:
+
+        def take_step(observation: Any) -> tuple[int, Any]:
             action = act()
-            observation, reward, terminated, truncated, info = environment.step(action)
-            observations.append(observation)
-            actions.append(action)
-            outcomes.append((reward, terminated, truncated, info["success"]))
-            ended = terminated or truncated
-        rewards, terminations, truncations, success = zip(*outcomes, strict=True)
-        if recipe.policy == "expert" and not success[-1]:
-            raise ExpertFailedError(f"level {seed} ended after {len(actions)} actions")
-        return Rollout(
-            seed=seed,
-            observations=np.stack(observations),
-            actions=np.array(actions, np.int64),
-            rewards=np.array(rewards, np.float64),
-            terminations=np.array(terminations, bool),
-            truncations=np.array(truncations, bool),
-            success=np.array([False, *success])[:, None],
-        )
+            return action, environment.step(action)
+
+        played = playing.play(observation, take_step, seed=seed, success_key="success")
+        solved = played.success is not None and played.success[-1]
+        if recipe.policy == "expert" and not solved:
+            actions = len(played.actions)
+            raise ExpertFailedError(f"level {seed} ended after {actions} actions")
+        return played
 
 
 class ProcgenHard(Procgen):

@@ -13,7 +13,6 @@ import dataclasses
 import importlib
 import importlib.metadata
 import io
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -22,10 +21,8 @@ from gymnasium.envs.registration import EnvSpec
 from gato.pipelines.recorders import continuous
 from gato.pipelines.recorders.domain import (
     Description,
-    Domain,
     Recipe,
     Rollout,
-    check_deviations,
 )
 from gato.pipelines.recorders.robotics_experts import EXPERTS
 from gato.schemas.errors import UsageError
@@ -55,7 +52,7 @@ def _load_environments() -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Robotics(Domain):
+class Robotics(continuous.ContinuousDomain):
     """All tasks; noise is the standard deviation of what is added to each action.
 
     Attributes:
@@ -77,17 +74,9 @@ class Robotics(Domain):
         """Returns the names of all tasks, sorted."""
         return list(_TASKS)
 
-    def short_name(self, task: str) -> str:
-        """Returns the task's name."""
-        return task
-
     def has_expert(self, task: str) -> bool:
         """Returns whether a script is written for the task."""
         return task in EXPERTS
-
-    def check_noise(self, noise: Sequence[float]) -> None:
-        """Refuses what is no standard deviation above 0 and below the range's 2."""
-        check_deviations(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the horizon and the versions that decide what happens."""

@@ -6,12 +6,13 @@ Rooms and rules are our own (`sokoban_world.py`), made after those of Racanière
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from gato.pipelines.recorders import playing
 from gato.pipelines.recorders import sokoban_world as world
 from gato.pipelines.recorders.domain import (
     Description,
@@ -19,7 +20,6 @@ from gato.pipelines.recorders.domain import (
     ExpertFailedError,
     Recipe,
     Rollout,
-    check_fractions,
 )
 from gato.pipelines.recorders.sokoban_solver import solve
 
@@ -65,14 +65,6 @@ class Sokoban(Domain):
     def tasks(self) -> list[str]:
         """Returns the sizes of rooms, sorted."""
         return sorted(world.ROOMS)
-
-    def short_name(self, task: str) -> str:
-        """Returns the size."""
-        return task
-
-    def check_noise(self, noise: Sequence[float]) -> None:
-        """Refuses what is no fraction between 0 and 1."""
-        check_fractions(noise)
 
     def conditions(self) -> dict[str, Any]:
         """Returns the version of the rooms."""
@@ -122,26 +114,10 @@ class Sokoban(Domain):
         """
         observation, _ = environment.reset(seed=seed)
         act = _actor(environment, recipe, seed, recipe.episode_noise(attempt))
-        observations, actions, outcomes = [observation], [], []
-        ended = False
-        while not ended:
-            action, step = act()
-            observation, reward, terminated, truncated, _ = step
-            observations.append(observation)
-            actions.append(action)
-            outcomes.append((reward, terminated, truncated))
-            ended = terminated or truncated
-        rewards, terminations, truncations = zip(*outcomes, strict=True)
-        return Rollout(
-            seed=seed,
-            observations=np.stack(observations),
-            actions=np.array(actions, np.int64),
-            rewards=np.array(rewards, np.float64),
-            terminations=np.array(terminations, bool),
-            truncations=np.array(truncations, bool),
-            # It ends when it is solved.
-            success=np.array([False, *terminations])[:, None],
-        )
+        played = playing.play(observation, lambda observation: act(), seed=seed)
+        # It ends when it is solved.
+        success = np.array([False, *played.terminations])[:, None]
+        return dataclasses.replace(played, success=success)
 
 
 class SokobanGrid(Sokoban):
