@@ -28,20 +28,13 @@ def _shared() -> argparse.ArgumentParser:
 def _seeded(*, elsewhere: bool) -> argparse.ArgumentParser:
     """Returns the options of commands with workers, which may be `elsewhere`."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="decides all that is drawn (default: 0)",
-    )
+    _add_number(parser, "--seed", 0, "decides all that is drawn (default: 0)")
     players = parser.add_mutually_exclusive_group()
-    players.add_argument(
+    _add_number(
+        players,
         "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes; the data does not depend on how many (default: 1)",
+        1,
+        "processes; the data does not depend on how many (default: 1)",
     )
     if elsewhere:
         players.add_argument(
@@ -57,13 +50,7 @@ def _seeded(*, elsewhere: bool) -> argparse.ArgumentParser:
 def _played(noise: str) -> argparse.ArgumentParser:
     """Returns the options of commands that play episodes; `noise` says its unit."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument(
-        "--episodes",
-        type=int,
-        default=100,
-        metavar="N",
-        help="of each task and policy (default: 100)",
-    )
+    _add_number(parser, "--episodes", 100, "of each task and policy (default: 100)")
     parser.add_argument(
         "--policies",
         type=_names,
@@ -87,6 +74,16 @@ def _played(noise: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_tasks(parser: argparse.ArgumentParser, flag: str, said: str) -> None:
+    parser.add_argument(flag, required=True, type=_names, metavar="A,B", help=said)
+
+
+def _add_number(
+    parser: argparse._ActionsContainer, flag: str, default: int, said: str
+) -> None:
+    parser.add_argument(flag, type=int, default=default, metavar="N", help=said)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Returns what reads the command's arguments; `own` is the subcommand's."""
     parser = argparse.ArgumentParser(
@@ -98,6 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = _shared()
     seeded, drawn = _seeded(elsewhere=True), _seeded(elsewhere=False)
+    fractions = _played("fractions of random actions")
+    deviations = _played("standard deviations of the noise, in units of an action")
 
     def add(name: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         said = descriptions.COMMANDS[name]
@@ -113,17 +112,11 @@ def make_parser() -> argparse.ArgumentParser:
         added.set_defaults(own=added)
         return added
 
-    babyai = add(
-        "babyai",
-        _played("fractions of random actions"),
-        seeded,
-    )
-    babyai.add_argument(
+    babyai = add("babyai", fractions, seeded)
+    _add_tasks(
+        babyai,
         "--levels",
-        required=True,
-        type=_names,
-        metavar="A,B",
-        help="ids, such as BabyAI-GoToLocal-v0,BabyAI-PickupLoc-v0, or all but the 4"
+        "ids, such as BabyAI-GoToLocal-v0,BabyAI-PickupLoc-v0, or all but the 4"
         " that the bot never solves: all",
     )
     babyai.add_argument(
@@ -132,44 +125,25 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="observe the view as a picture with N pixels a cell, not as numbers",
     )
-    metaworld = add(
-        "metaworld",
-        _played("standard deviations of the noise, in units of an action"),
-        seeded,
-    )
-    metaworld.add_argument(
-        "--tasks",
-        required=True,
-        type=_names,
-        metavar="A,B",
-        help="names, such as assembly-v3,reach-v3, or all",
-    )
-    metaworld.add_argument(
+    metaworld = add("metaworld", deviations, seeded)
+    _add_tasks(metaworld, "--tasks", "names, such as assembly-v3,reach-v3, or all")
+    _add_number(
+        metaworld,
         "--max_steps",
-        type=int,
-        default=500,
-        metavar="N",
-        help="length of every episode (default and at most: 500)",
+        500,
+        "length of every episode (default and at most: 500)",
     )
-    dm_control = add(
-        "dm_control",
-        _played("standard deviations of the noise, in units of an action"),
-        seeded,
-    )
-    dm_control.add_argument(
+    dm_control = add("dm_control", deviations, seeded)
+    _add_tasks(
+        dm_control,
         "--tasks",
-        required=True,
-        type=_names,
-        metavar="A,B",
-        help="names, such as cartpole-swingup,reacher-hard, or all that --policies can"
-        " play",
+        "names, such as cartpole-swingup,reacher-hard, or all that --policies can play",
     )
-    dm_control.add_argument(
+    _add_number(
+        dm_control,
         "--max_steps",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="length of every episode (default and at most: 1000)",
+        1000,
+        "length of every episode (default and at most: 1000)",
     )
     suite = dm_control.add_mutually_exclusive_group()
     suite.add_argument(
@@ -183,34 +157,18 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("small", "large"),
         help="draw a body for each episode, a little or far off the suite's",
     )
-    sokoban = add(
-        "sokoban",
-        _played("fractions of random actions"),
-        seeded,
-    )
-    sokoban.add_argument(
-        "--rooms",
-        required=True,
-        type=_names,
-        metavar="A,B",
-        help="sizes of 7x7, 8x8 and 10x10, or all",
-    )
+    sokoban = add("sokoban", fractions, seeded)
+    _add_tasks(sokoban, "--rooms", "sizes of 7x7, 8x8 and 10x10, or all")
     sokoban.add_argument(
         "--grid",
         action="store_true",
         help="observe a number for each cell in place of a picture",
     )
-    ale = add(
-        "ale",
-        _played("fractions of random actions"),
-        seeded,
-    )
-    ale.add_argument(
+    ale = add("ale", fractions, seeded)
+    _add_tasks(
+        ale,
         "--games",
-        required=True,
-        type=_names,
-        metavar="A,B",
-        help="names, such as Breakout,Freeway; atari and extended are lists of 51 and"
+        "names, such as Breakout,Freeway; atari and extended are lists of 51 and"
         " 28, all is every game: those of them that --policies can play",
     )
     ale.add_argument(
@@ -220,34 +178,23 @@ def make_parser() -> argparse.ArgumentParser:
         help="play each game in its first mode and difficulty, or draw both for each"
         " episode (default: default)",
     )
-    ale.add_argument(
+    _add_number(
+        ale,
         "--max_steps",
-        type=int,
-        default=27_000,
-        metavar="N",
-        help="where an episode is cut (default and at most: 27000)",
+        27_000,
+        "where an episode is cut (default and at most: 27000)",
     )
     ale.add_argument(
-        "--rgb",
-        action="store_true",
-        help="observe frames in colour in place of grey",
+        "--rgb", action="store_true", help="observe frames in colour in place of grey"
     )
-    procgen = add(
-        "procgen",
-        _played("fractions of random actions"),
-        seeded,
-    )
-    procgen.add_argument(
+    procgen = add("procgen", fractions, seeded)
+    _add_tasks(
+        procgen,
         "--games",
-        required=True,
-        type=_names,
-        metavar="A,B",
-        help="names, such as maze,coinrun, or all that --policies can play",
+        "names, such as maze,coinrun, or all that --policies can play",
     )
     procgen.add_argument(
-        "--hard",
-        action="store_true",
-        help="play hard levels in place of easy ones",
+        "--hard", action="store_true", help="play hard levels in place of easy ones"
     )
     procgen.add_argument(
         "--python",
@@ -255,80 +202,33 @@ def make_parser() -> argparse.ArgumentParser:
         help="an interpreter that imports procgen (default: what GATO_PROCGEN_PYTHON"
         " names)",
     )
-    morphologies = add(
-        "morphologies",
-        _played("standard deviations of the noise, in units of an action"),
-        seeded,
-    )
-    morphologies.add_argument(
-        "--bodies",
-        required=True,
-        type=_names,
-        metavar="A,B",
-        help="names, such as cheetah-3-3,hopper-4, or all",
-    )
-    morphologies.add_argument(
+    morphologies = add("morphologies", deviations, seeded)
+    _add_tasks(morphologies, "--bodies", "names, such as cheetah-3-3,hopper-4, or all")
+    _add_number(
+        morphologies,
         "--max_steps",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="where an episode is cut (default and at most: 1000)",
+        1000,
+        "where an episode is cut (default and at most: 1000)",
     )
-    robotics = add(
-        "robotics",
-        _played("standard deviations of the noise, in units of an action"),
-        seeded,
-    )
-    robotics.add_argument(
+    robotics = add("robotics", deviations, seeded)
+    _add_tasks(
+        robotics,
         "--tasks",
-        required=True,
-        type=_names,
-        metavar="A,B",
-        help="names, such as FetchPush-v4,FetchReach-v4, or all that --policies can"
-        " play",
+        "names, such as FetchPush-v4,FetchReach-v4, or all that --policies can play",
     )
-    robotics.add_argument(
-        "--max_steps",
-        type=int,
-        default=50,
-        metavar="N",
-        help="length of every episode (default: 50)",
-    )
-    captions = add(
-        "captions",
-        drawn,
-    )
-    captions.add_argument(
-        "--scenes",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="how many pictures (default: 1000)",
-    )
-    captions.add_argument(
+    _add_number(robotics, "--max_steps", 50, "length of every episode (default: 50)")
+    captions = add("captions", drawn)
+    _add_number(captions, "--scenes", 1000, "how many pictures (default: 1000)")
+    _add_number(
+        captions,
         "--scenes_per_tar",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="how many share a tar, one worker's job (default: 1000)",
+        1000,
+        "how many share a tar, one worker's job (default: 1000)",
     )
-    questions = add(
-        "questions",
-        drawn,
-    )
-    questions.add_argument(
-        "--scenes",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="how many pictures (default: 1000)",
-    )
-    questions.add_argument(
-        "--questions",
-        type=int,
-        default=5,
-        metavar="N",
-        help="how many on each picture, at most 10 (default: 5)",
+    questions = add("questions", drawn)
+    _add_number(questions, "--scenes", 1000, "how many pictures (default: 1000)")
+    _add_number(
+        questions, "--questions", 5, "how many on each picture, at most 10 (default: 5)"
     )
     questions.add_argument(
         "--data_subtype",
@@ -336,7 +236,5 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="VQAv2's name of the part, in the names of its files (default: train2014)",
     )
-    add(
-        "text",
-    )
+    add("text")
     return parser
