@@ -88,10 +88,9 @@ class Policy:
         self._hidden_BD = jnp.zeros((rows, config.width), config.compute_dtype)
         # The last action token of each row, which its next observation follows.
         self._unread: list[Prefix | None] = [None] * rows
-        self._lengths = np.zeros(rows, np.int64)
-        # With `rows`: what each began with, and its timesteps, as they are read.
+        # With `rows`: what stands in each: its prompt, and timesteps whole.
         self._prompts: list[Prefix | None] = [None] * rows
-        self._episodes: list[list[Prefix]] = [[] for _ in range(rows)]
+        self._timesteps: list[list[Prefix]] = [[] for _ in range(rows)]
         self._read = jax.jit(decoding.read, donate_argnums=1)
         self._act = jax.jit(decoding.act, donate_argnums=1)
         self._write = jax.jit(decoding.write, donate_argnums=1, static_argnums=4)
@@ -109,7 +108,7 @@ class Policy:
         for row, prompt in prefixes.items():
             self._unread[row] = None
             self._prompts[row] = prompt
-            self._episodes[row] = []
+            self._timesteps[row] = []
         self._begin(prefixes)
 
     def _begin(
@@ -120,7 +119,6 @@ class Policy:
         self._cache = forget(
             self._cache, jnp.asarray(chosen), same_episode=same_episode
         )
-        self._lengths[chosen] = 0
         self._feed({row: one for row, one in prefixes.items() if one is not None})
 
     def act(
@@ -161,9 +159,8 @@ class Policy:
         for row, one in seen.items():
             actions = [self._action(int(token)) for token in chosen[row, : counts[row]]]
             self._unread[row] = actions[-1]
-            self._lengths[row] += len(actions) - 1
             if self._row_slots is not None:
-                self._episodes[row].append(join([one, *actions]))
+                self._timesteps[row].append(join([one, *actions]))
         return {row: chosen[row, : counts[row]] for row in observations}
 
     def _begin_full_rows(
@@ -174,14 +171,13 @@ class Policy:
             return
         begun: dict[int, Prefix | None] = {}
         for row, one in seen.items():
-            wanted = len(one) + int(counts[row])
-            unread = self._unread[row]
-            used = int(self._lengths[row]) + (0 if unread is None else len(unread))
-            if used + wanted <= self._row_slots or not self._episodes[row]:
-                continue
             prompt = self._prompts[row]
-            left = self._row_slots - wanted - (0 if prompt is None else len(prompt))
-            kept = self._episodes[row] = _newest(self._episodes[row], left)
+            left = self._row_slots - len(one) - int(counts[row])
+            left -= 0 if prompt is None else len(prompt)
+            stand = self._timesteps[row]
+            if not stand or sum(map(len, stand)) <= left:
+                continue
+            kept = self._timesteps[row] = _newest(stand, left)
             parts = [*([] if prompt is None else [prompt]), *kept]
             begun[row] = join(parts) if parts else None
             self._unread[row] = None
@@ -213,8 +209,6 @@ class Policy:
         self, prefixes: Mapping[int, Prefix], *, all_but_last: bool = False
     ) -> Slots:
         """Reads slots block by block; returns the last block, which may stay unread."""
-        for row, one in prefixes.items():
-            self._lengths[row] += len(one)
         size = self._block
         blocks = max([-(-len(one) // size) for one in prefixes.values()], default=0)
         block = self._slots({})
