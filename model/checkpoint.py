@@ -1,6 +1,6 @@
 """Checkpoints through Orbax: state, data position, config and what the data was.
 
-Only this file and `weights.py`, which reads weights alone, know Orbax. A checkpoint's
+Only this file and `weights.py`, for weights alone, know Orbax. A checkpoint's
 number is the number of updates done, which is also the next batch. Saving is
 asynchronous; a checkpoint appears under its name when it is whole.
 """

@@ -12,20 +12,17 @@ are left out. gato-evaluate takes the folder as --checkpoint and its
 
 import argparse
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 
-import orbax.checkpoint as ocp
 import rich.console
 import yaml
 
-from gato.model.checkpoint import FOLDER_NAME
 from gato.model.command import run_command
 from gato.model.evaluation.suite import open_data, read_suite, training_of
-from gato.model.weights import Trained, load_weights
+from gato.model.weights import Trained, load_weights, save_weights
 from gato.schemas import files
-from gato.schemas.errors import GatoError, UsageError
+from gato.schemas.errors import UsageError
 from gato.schemas.manifest import (
     DEMONSTRATIONS_NAME,
     MANIFEST_NAME,
@@ -54,36 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--suite", required=True, metavar="FILE", help="the tasks to play, as YAML")
     add("--output", required=True, metavar="DIR", help="a folder that is not there yet")
     return parser
-
-
-def save_weights(trained: Trained, output: str) -> None:
-    """Writes a checkpoint without an optimizer, which `load_weights` takes.
-
-    Args:
-        trained: The weights, and of what run they are.
-        output: Folder, where no checkpoint is yet.
-
-    Raises:
-        GatoError: If it could not be written.
-    """
-    folder = os.path.abspath(f"{output}/{FOLDER_NAME}")
-    arguments = ocp.args.Composite(
-        state=ocp.args.StandardSave({"params": trained.params}),
-        meta=ocp.args.JsonSave({"step": trained.step, "run": trained.run}),
-    )
-    try:
-        with ocp.CheckpointManager(folder) as manager:
-            manager.save(trained.step, args=arguments)
-    except Exception as error:
-        # Orbax and TensorStore raise whatever lay under them.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise GatoError(
-            f"{folder}: the weights could not be written: {reason[:400]}. Make room, or"
-            " give another --output."
-        ) from error
-    # Orbax's marks name the folder they were written in, which is nobody's business.
-    for mark in pathlib.Path(output).rglob("commit_success.txt"):
-        mark.write_text("committed\n", encoding="utf-8")
 
 
 def _export_suite(path: str, trained: Trained, output: str) -> None:

@@ -1,8 +1,9 @@
-"""The weights of a checkpoint alone: to act with, or to begin another run with."""
+"""The weights of a checkpoint alone: to act with, to begin another run, to pass on."""
 
 import contextlib
 import dataclasses
 import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,34 @@ def initial_weights(
         return _restore(manager, step, abstract_state(shapes, shardings))
 
 
+def save_weights(trained: Trained, output: str) -> None:
+    """Writes a checkpoint without an optimizer, which `load_weights` takes.
+
+    Args:
+        trained: The weights, and of what run they are.
+        output: Folder, where no checkpoint is yet.
+
+    Raises:
+        GatoError: If it could not be written.
+    """
+    folder = os.path.abspath(f"{output}/{FOLDER_NAME}")
+    arguments = ocp.args.Composite(
+        state=ocp.args.StandardSave({"params": trained.params}),
+        meta=ocp.args.JsonSave({"step": trained.step, "run": trained.run}),
+    )
+    try:
+        with ocp.CheckpointManager(folder) as manager:
+            manager.save(trained.step, args=arguments)
+    except Exception as error:
+        raise GatoError(
+            f"{folder}: the weights could not be written: {_reason(error)}. Make room,"
+            " or give another --output."
+        ) from error
+    # Orbax's marks name the folder they were written in, which is nobody's business.
+    for mark in pathlib.Path(output).rglob("commit_success.txt"):
+        mark.write_text("committed\n", encoding="utf-8")
+
+
 def _check_fit(folder: str, other: Model, model: Model, shapes: Any) -> None:
     """Checks that weights of one model mean the same to another."""
     theirs = jax.tree_util.tree_leaves_with_path(jax.eval_shape(other.initial))
@@ -135,11 +164,9 @@ def _newest(folder: str, flag: str) -> Iterator[tuple[ocp.CheckpointManager, int
         except GatoError:
             raise
         except Exception as error:
-            # Orbax and TensorStore raise whatever lay under them.
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise GatoError(
                 f"{checkpoints}/{step}: a checkpoint of this release, whole, is needed:"
-                f" {reason[:400]}. Copy it again, or use the release that wrote it."
+                f" {_reason(error)}. Copy it again, or use the release that wrote it."
             ) from error
 
 
@@ -169,3 +196,8 @@ def _restore(manager: ocp.CheckpointManager, step: int, params: Any) -> State:
         partial_restore=True,
     )
     return manager.restore(step, args=ocp.args.Composite(state=part))["state"]["params"]
+
+
+def _reason(error: Exception) -> str:
+    # Orbax and TensorStore raise whatever lay under them.
+    return " ".join(f"{type(error).__name__}: {error}".split())[:400]

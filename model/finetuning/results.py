@@ -13,9 +13,8 @@ from typing import Any
 
 import rich.table
 
-from gato.model.export import save_weights
 from gato.model.finetuning.tuner import SMOOTHED
-from gato.model.weights import Trained
+from gato.model.weights import Trained, save_weights
 from gato.schemas import files
 from gato.schemas.errors import GatoError, UsageError
 
