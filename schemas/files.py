@@ -103,20 +103,6 @@ def list_folder(path: str) -> list[str]:
     return []
 
 
-def pattern_below(path: str, *names: str) -> str | None:
-    """Returns a glob of the folders below that have a file, to give instead.
-
-    Args:
-        path: The folder below which they lie, up to three levels deep.
-        names: The file's name, or a pattern of it; any of them will do.
-    """
-    for depth in (1, 2, 3):
-        pattern = join(path, "/".join("*" * depth))
-        if any(glob(join(pattern, name)) for name in names):
-            return pattern
-    return None
-
-
 def version(path: str) -> tuple[int, str]:
     """Returns a file's size and what tells its content from an older one.
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
+from gato.schemas import files
 from gato.schemas.config import Dataset
 from gato.schemas.episode import Document, Episode, Unreadable
 from gato.schemas.errors import QuarantineError
@@ -100,6 +101,20 @@ def number_ranges(
         )
         for start in range(0, len(numbers), count)
     ]
+
+
+def hint_below(path: str, *names: str) -> str:
+    """Returns the end of a message: a glob of folders below to give; else nothing.
+
+    Args:
+        path: The folder below which they lie, up to three levels deep.
+        names: The file that they have, or a pattern of it; any of them will do.
+    """
+    for depth in (1, 2, 3):
+        pattern = files.join(path, "/".join("*" * depth))
+        if any(files.glob(files.join(pattern, name)) for name in names):
+            return f"; such folders lie below it, give {pattern}"
+    return ""
 
 
 def unreadable(

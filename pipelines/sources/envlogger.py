@@ -56,11 +56,9 @@ class EnvloggerSource:
                 " reads local files only. Copy the folder to this machine first."
             )
         if not files.exists(files.join(path, _METADATA)) or not _recorded(path):
-            below = files.pattern_below(path, _METADATA)
-            hint = f"; such folders lie below it, give {below}" if below else ""
             raise UsageError(
                 f"{path}: a path of format envlogger is a folder with {_METADATA} and"
-                f" folders of *{_SUFFIX} files in it{hint}"
+                f" folders of *{_SUFFIX} files in it{base.hint_below(path, _METADATA)}"
             )
         return [
             files.join(path, name)

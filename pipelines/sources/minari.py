@@ -150,9 +150,8 @@ def _hint(path: str) -> str:
     names = files.list_folder(path)
     if "metadata.json" in names:
         return f"; give its folder, {path.rstrip('/').rpartition('/')[0] or '.'}"
-    if below := files.pattern_below(path, "data/metadata.json"):
-        return f"; such folders lie below it, give {below}"
-    return f"; the folder holds {', '.join(names[:5]) or 'nothing'}"
+    holds = f"; the folder holds {', '.join(names[:5]) or 'nothing'}"
+    return base.hint_below(path, "data/metadata.json") or holds
 
 
 def _files_below(folder: str) -> Iterator[str]:

@@ -76,9 +76,8 @@ class ProcgenSource:
         archives = npz_folder.episode_names(path, _SUFFIXES)
         shards = npz_folder.episode_names(path, (".parquet",))
         if bool(archives) == bool(shards):
-            what = (
-                "this one has both" if archives else f"this one has none{_hint(path)}"
-            )
+            below = base.hint_below(path, "*.npy", "*.npz", "*.parquet")
+            what = "this one has both" if archives else f"this one has none{below}"
             raise UsageError(
                 f"{path}: a path of format procgen is a folder of one game, with"
                 f" episodes *.npy or *.npz, or with shards *.parquet; this one has"
@@ -132,11 +131,6 @@ SOURCE: base.Source = ProcgenSource()
 
 def _is_table(path: str) -> bool:
     return bool(npz_folder.episode_names(path, (".parquet",)))
-
-
-def _hint(path: str) -> str:
-    below = files.pattern_below(path, "*.npy", "*.npz", "*.parquet")
-    return f"; such folders lie below it, give {below}" if below else ""
 
 
 def _of_archive(arrays: Arrays, wants_frames: bool) -> Stored:

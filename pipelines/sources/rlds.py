@@ -126,9 +126,8 @@ SOURCE: base.Source = RldsSource()
 def _hint(path: str, names: Sequence[str]) -> str:
     """Returns what to give instead of a wrong path."""
     if names:
-        if below := files.pattern_below(path, INFO_NAME):
-            return f"; such folders lie below it, give {below}"
-        return f"; the folder holds {', '.join(names[:5])}"
+        holds = f"; the folder holds {', '.join(names[:5])}"
+        return base.hint_below(path, INFO_NAME) or holds
     return "; this is a file" if files.exists(path) else "; there is nothing in it"
 
 

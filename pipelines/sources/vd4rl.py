@@ -80,8 +80,7 @@ def _hint(path: str) -> str:
     names = files.list_folder(path)
     if any(name.endswith((".hdf5", ".h5")) for name in names):
         return "; this one has HDF5 files, of 84x84 pixels, which are not read"
-    below = files.pattern_below(path, "*.npz")
-    return f"; such folders lie below it, give {below}" if below else ""
+    return base.hint_below(path, "*.npz")
 
 
 def _stored(arrays: Arrays, dataset: Dataset) -> Stored:
