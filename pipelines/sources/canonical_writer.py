@@ -117,8 +117,7 @@ class EpisodeWriter(ParquetWriter):
         _check_columns(self._path, self._schema, arrays)
         table = pa.Table.from_arrays(list(arrays.values()), schema=self._schema)
         self._held.append(table)
-        if sum(held.nbytes for held in self._held) >= self._row_group_bytes:
-            self._flush()
+        self._hold(table.nbytes)
 
     def _begin_with(self, arrays: dict[str, pa.Array]) -> None:
         keys = [n.removeprefix(columns.ACTION) for n in arrays if _is_action(n)]

@@ -37,7 +37,6 @@ class DocumentWriter(ParquetWriter):
         super().__init__(path, row_group_bytes)
         self._kind: tuple[str, ...] = ()
         self._rows: list[dict[str, Any]] = []
-        self._held_bytes = 0
 
     def add(
         self,
@@ -91,9 +90,7 @@ class DocumentWriter(ParquetWriter):
         if self._writer is None:
             self._begin_with(kind)
         self._rows.append(row)
-        self._held_bytes += sum(map(len, parts or row.values()))
-        if self._held_bytes >= self._row_group_bytes:
-            self._flush()
+        self._hold(sum(map(len, parts or row.values())))
 
     def _begin_with(self, kind: tuple[str, ...]) -> None:
         fields = [pa.field(name, documents.TYPES[name]) for name in kind]
@@ -106,7 +103,7 @@ class DocumentWriter(ParquetWriter):
         if self._writer is not None and self._rows:
             table = pa.Table.from_pylist(self._rows, schema=self._schema)
             self._writer.write_table(table, row_group_size=len(self._rows))
-            self._rows, self._held_bytes = [], 0
+            self._rows = []
 
 
 def _page(parts: Sequence[str | bytes]) -> list[dict[str, str | bytes]]:

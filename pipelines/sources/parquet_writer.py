@@ -28,6 +28,7 @@ class ParquetWriter(abc.ABC):
         self._stack = contextlib.ExitStack()
         self._file: IO[bytes] | None = None
         self._writer: pq.ParquetWriter | None = None
+        self._held_bytes = 0
 
     def __enter__(self) -> Self:
         self._file = self._stack.enter_context(files.open_atomic(self._path))
@@ -65,6 +66,16 @@ class ParquetWriter(abc.ABC):
         self._writer = pq.ParquetWriter(
             self._file, schema, compression="zstd", use_dictionary=use_dictionary
         )
+
+    def _hold(self, num_bytes: int) -> None:
+        """Counts what is held from now on; so much that it is a row group, writes it.
+
+        A sum over all that is held, at each addition, takes minutes of short episodes.
+        """
+        self._held_bytes += num_bytes
+        if self._held_bytes >= self._row_group_bytes:
+            self._flush()
+            self._held_bytes = 0
 
     @abc.abstractmethod
     def _flush(self) -> None:
