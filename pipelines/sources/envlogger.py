@@ -17,7 +17,7 @@ import importlib
 import logging
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from gato.pipelines.sources import base
@@ -55,16 +55,14 @@ class EnvloggerSource:
                 f"{path}: format envlogger is read by EnvLogger's own library, which"
                 " reads local files only. Copy the folder to this machine first."
             )
-        if not files.exists(files.join(path, _METADATA)) or not _recorded(path):
+        has_metadata = files.exists(files.join(path, _METADATA))
+        names = _names(path) if has_metadata else []
+        if not _recorded(names):
             raise UsageError(
                 f"{path}: a path of format envlogger is a folder with {_METADATA} and"
                 f" folders of *{_SUFFIX} files in it{base.hint_below(path, _METADATA)}"
             )
-        return [
-            files.join(path, name)
-            for name in files.versions_below(path)
-            if name.endswith(_SUFFIX) and name.count("/") < 2
-        ]
+        return [files.join(path, name) for name in names]
 
     def partition(
         self, path: str, relative_path: str, dataset: Dataset
@@ -76,7 +74,7 @@ class EnvloggerSource:
         """
         _import_library(path)
         partitions = []
-        for name in _recorded(path):
+        for name in _recorded(_names(path)):
             folder, relative = files.join(path, name), files.join(relative_path, name)
             try:
                 with _opened(folder) as log:
@@ -116,12 +114,18 @@ class EnvloggerSource:
 SOURCE: base.Source = EnvloggerSource()
 
 
-def _recorded(path: str) -> list[str]:
-    """Returns the names of the folders with Riegeli files in them, sorted."""
-    found = (name.split("/") for name in files.versions_below(path))
-    return sorted(
-        {parts[0] for parts in found if len(parts) == 2 and parts[1].endswith(_SUFFIX)}
-    )
+def _names(path: str) -> list[str]:
+    """Returns the Riegeli files of a folder and of the folders in it, sorted."""
+    return [
+        name
+        for name in files.versions_below(path)
+        if name.endswith(_SUFFIX) and name.count("/") < 2
+    ]
+
+
+def _recorded(names: Sequence[str]) -> list[str]:
+    """Returns the folders that such files lie in, sorted."""
+    return sorted({name.partition("/")[0] for name in names if "/" in name})
 
 
 def _import_library(path: str) -> Any:
