@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gato.pipelines.sources import document_columns as documents
-from gato.pipelines.sources.parquet_rows import as_bytes
+from gato.pipelines.sources.parquet_rows import as_bytes, check_version
 from gato.schemas.episode import Column, Space
 from gato.schemas.errors import QuarantineError, Reason
 
@@ -33,12 +33,7 @@ def check_schema(schema: pa.Schema) -> None:
     Raises:
         QuarantineError: MISSING_FIELD or UNSUPPORTED.
     """
-    version = (schema.metadata or {}).get(VERSION_KEY, VERSION)
-    if version != VERSION:
-        raise QuarantineError(
-            Reason.UNSUPPORTED,
-            f"a file of version {VERSION.decode()} is read, got {version!r}",
-        )
+    check_version(schema, VERSION_KEY, VERSION)
     if documents.kind_of(schema) is not None:
         raise QuarantineError(
             Reason.UNSUPPORTED,

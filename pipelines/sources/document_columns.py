@@ -6,6 +6,7 @@ say; docs/add_a_source.md has them.
 
 import pyarrow as pa
 
+from gato.pipelines.sources.parquet_rows import check_version
 from gato.schemas.errors import QuarantineError, Reason
 
 VERSION_KEY = b"gato_documents"
@@ -45,12 +46,7 @@ def check_schema(schema: pa.Schema) -> tuple[str, ...]:
         QuarantineError: MISSING_FIELD, WRONG_DTYPE, or UNSUPPORTED if it is of another
             version.
     """
-    version = (schema.metadata or {}).get(VERSION_KEY, VERSION)
-    if version != VERSION:
-        raise QuarantineError(
-            Reason.UNSUPPORTED,
-            f"a file of version {VERSION.decode()} is read, got {version!r}",
-        )
+    check_version(schema, VERSION_KEY, VERSION)
     kind = kind_of(schema)
     if kind is None:
         raise QuarantineError(

@@ -61,14 +61,12 @@ class ParquetDocumentsSource:
         try:
             with open_parquet(partition.path) as file:
                 kind = columns.check_schema(file.schema_arrow)
-        except QuarantineError as error:
-            yield base.unreadable(partition, None, partition.first_number, error)
-            return
         except Exception as error:  # whatever pyarrow raises of a damaged file
-            verdict = QuarantineError(
-                Reason.CORRUPT_FILE, f"the file cannot be read: {error!r}"
-            )
-            yield base.unreadable(partition, None, partition.first_number, verdict)
+            if not isinstance(error, QuarantineError):
+                error = QuarantineError(
+                    Reason.CORRUPT_FILE, f"the file cannot be read: {error!r}"
+                )
+            yield base.unreadable(partition, None, partition.first_number, error)
             return
         has_parts = kind == (columns.PARTS,)
 

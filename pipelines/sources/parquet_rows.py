@@ -51,6 +51,20 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
         yield stack.enter_context(pq.ParquetFile(source, pre_buffer=False))
 
 
+def check_version(schema: pa.Schema, key: bytes, version: bytes) -> None:
+    """Checks the version that a file of our own says; one that says none has it.
+
+    Raises:
+        QuarantineError: UNSUPPORTED if it is another.
+    """
+    found = (schema.metadata or {}).get(key, version)
+    if found != version:
+        raise QuarantineError(
+            Reason.UNSUPPORTED,
+            f"a file of version {version.decode()} is read, got {found!r}",
+        )
+
+
 def partition_parquet(
     path: str, relative_path: str, most_bytes: int | None = None
 ) -> list[base.Partition]:
