@@ -25,26 +25,9 @@ from numpy.typing import NDArray
 
 from gato.pipelines.recorders import procgen_worker as worker
 from gato.pipelines.recorders.procgen_search import Move, Sight
+from gato.pipelines.sources.procgen_games import GAMES
 from gato.schemas.errors import GatoError, UsageError
 
-GAMES = (
-    "bigfish",
-    "bossfight",
-    "caveflyer",
-    "chaser",
-    "climber",
-    "coinrun",
-    "dodgeball",
-    "fruitbot",
-    "heist",
-    "jumper",
-    "leaper",
-    "maze",
-    "miner",
-    "ninja",
-    "plunder",
-    "starpilot",
-)
 PYTHON_VARIABLE = "GATO_PROCGEN_PYTHON"
 OBSERVATIONS = gymnasium.spaces.Box(0, 255, worker.FRAME, np.uint8)
 ACTIONS = gymnasium.spaces.Discrete(worker.NUM_ACTIONS)

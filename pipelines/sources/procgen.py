@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from gato.pipelines.sources import base, npz_folder, procgen_table
 from gato.pipelines.sources.npz_folder import Arrays
+from gato.pipelines.sources.procgen_games import GAMES
 from gato.pipelines.sources.stored_episode import (
     EpisodeMaker,
     Stored,
@@ -39,24 +40,6 @@ from gato.schemas.errors import QuarantineError, Reason, UsageError
 
 OBSERVATION, ACTION = "observation", "action"
 _SUFFIXES = (".npy", ".npz")
-_GAMES = (
-    "bigfish",
-    "bossfight",
-    "caveflyer",
-    "chaser",
-    "climber",
-    "coinrun",
-    "dodgeball",
-    "fruitbot",
-    "heist",
-    "jumper",
-    "leaper",
-    "maze",
-    "miner",
-    "ninja",
-    "plunder",
-    "starpilot",
-)
 _SPACES = {ACTION: Space(num_values=15)}
 _SPLIT = "train"
 
@@ -107,7 +90,7 @@ class ProcgenSource:
         self, partition: base.Partition, dataset: Dataset
     ) -> Iterator[Episode | Unreadable]:
         """Yields the part's episodes in order."""
-        task = npz_folder.component_of(partition.path, _GAMES)
+        task = npz_folder.component_of(partition.path, GAMES)
         maker = EpisodeMaker.of(partition, dataset, task, partition.relative_path)
         wants_frames = is_wanted(OBSERVATION, dataset)
         if not _is_table(partition.path):
