@@ -38,7 +38,7 @@ from episode_reading import rates, read_ours
 STEPS = inputs.STEPS
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Case:
     """What is read both ways.
 
@@ -104,7 +104,7 @@ def bare_jat(path: pathlib.Path) -> int:
 def bare_steps(folder: pathlib.Path) -> int:
     """Reads Parquet of a row a step."""
     count = 0
-    for path in sorted(folder.glob("*.parquet")) if folder.is_dir() else [folder]:
+    for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder]:
         for batch in pq.ParquetFile(path).iter_batches(batch_size=500):
             for column in batch.columns:
                 if isinstance(column, pa.ExtensionArray):
@@ -131,19 +131,12 @@ def bare_npz(folder: pathlib.Path) -> int:
     return count
 
 
-def bare_lerobot_rows(folder: pathlib.Path) -> int:
-    count = 0
-    for path in sorted(folder.glob("data/*/*.parquet")):
-        count += bare_steps(path)
-    return count
-
-
 def bare_lerobot(folder: pathlib.Path) -> int:
     for path in sorted(folder.glob("videos/*/*/*.mp4")):
         with av.open(str(path)) as container:
             frames = container.decode(video=0)
             np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
-    return bare_lerobot_rows(folder)
+    return bare_steps(folder)
 
 
 def _tensorflow() -> Any:
@@ -243,118 +236,55 @@ _NO_VIDEO = {"observations": {"exclude": [inputs.VIDEO]}}
 
 CASES = (
     Case(
-        name="d4rl",
-        library="h5py",
-        write=functools.partial(inputs.episodes, "d4rl", inputs.MOST),
-        count=_MOST,
-        bare=bare_d4rl,
+        "d4rl",
+        "h5py",
+        functools.partial(inputs.episodes, "d4rl", inputs.MOST),
+        _MOST,
+        bare_d4rl,
     ),
     Case(
-        name="robomimic",
-        library="h5py",
-        write=functools.partial(inputs.episodes, "robomimic", inputs.MANY),
-        count=_MANY,
-        bare=bare_robomimic,
+        "robomimic",
+        "h5py",
+        functools.partial(inputs.episodes, "robomimic", inputs.MANY),
+        _MANY,
+        bare_robomimic,
     ),
     Case(
-        name="vd4rl",
-        library="NumPy",
-        write=functools.partial(inputs.episodes, "vd4rl", inputs.FEW),
-        count=_FEW,
-        bare=bare_npz,
+        "vd4rl",
+        "NumPy",
+        functools.partial(inputs.episodes, "vd4rl", inputs.FEW),
+        _FEW,
+        bare_npz,
     ),
     Case(
-        name="procgen, archives",
-        library="NumPy",
-        write=functools.partial(inputs.episodes, "procgen", inputs.FEW),
-        count=_FEW,
-        bare=bare_npz,
+        "procgen, archives",
+        "NumPy",
+        functools.partial(inputs.episodes, "procgen", inputs.FEW),
+        _FEW,
+        bare_npz,
     ),
+    Case("procgen, Parquet", "pyarrow", inputs.procgen_table, _FEW, bare_steps),
+    Case("jat", "pyarrow", inputs.jat, _MANY, bare_jat),
     Case(
-        name="procgen, Parquet",
-        library="pyarrow",
-        write=inputs.procgen_table,
-        count=_FEW,
-        bare=bare_steps,
+        "lerobot, rows", "pyarrow", inputs.lerobot, _FEW, bare_steps, options=_NO_VIDEO
     ),
+    Case("lerobot, with video", "pyarrow, av", inputs.lerobot, _FEW, bare_lerobot),
+    Case("parquet, episodes", "pyarrow", inputs.own_episodes, _MANY, bare_steps),
     Case(
-        name="jat",
-        library="pyarrow",
-        write=inputs.jat,
-        count=_MANY,
-        bare=bare_jat,
+        "parquet_documents",
+        "pyarrow",
+        inputs.own_documents,
+        inputs.DOCUMENTS,
+        bare_documents,
     ),
+    Case("rlu_atari, transitions", "tf.data", inputs.rlu_atari, _FEW, bare_rlu_atari),
+    Case("rlu_dm_control", "tf.data", inputs.rlu_dm_control, _MANY, bare_rlu_control),
     Case(
-        name="lerobot, rows",
-        library="pyarrow",
-        write=inputs.lerobot,
-        count=_FEW,
-        bare=bare_lerobot_rows,
-        options=_NO_VIDEO,
+        "rlu_dmlab", "tf.data, cv2", inputs.rlu_dmlab, _FEW - inputs.FEW, bare_rlu_dmlab
     ),
-    Case(
-        name="lerobot, with video",
-        library="pyarrow, av",
-        write=inputs.lerobot,
-        count=_FEW,
-        bare=bare_lerobot,
-    ),
-    Case(
-        name="parquet, episodes",
-        library="pyarrow",
-        write=inputs.own_episodes,
-        count=_MANY,
-        bare=bare_steps,
-    ),
-    Case(
-        name="parquet_documents",
-        library="pyarrow",
-        write=inputs.own_documents,
-        count=inputs.DOCUMENTS,
-        bare=bare_documents,
-    ),
-    Case(
-        name="rlu_atari, transitions",
-        library="tf.data",
-        write=inputs.rlu_atari,
-        count=_FEW,
-        bare=bare_rlu_atari,
-    ),
-    Case(
-        name="rlu_dm_control",
-        library="tf.data",
-        write=inputs.rlu_dm_control,
-        count=_MANY,
-        bare=bare_rlu_control,
-    ),
-    Case(
-        name="rlu_dmlab",
-        library="tf.data, cv2",
-        write=inputs.rlu_dmlab,
-        count=_FEW - inputs.FEW,
-        bare=bare_rlu_dmlab,
-    ),
-    Case(
-        name="obelics",
-        library="pyarrow",
-        write=inputs.obelics,
-        count=inputs.DOCUMENTS,
-        bare=bare_obelics,
-    ),
-    Case(
-        name="mmc4",
-        library="json",
-        write=inputs.mmc4,
-        count=inputs.DOCUMENTS,
-        bare=bare_mmc4,
-    ),
-    Case(
-        name="captions_tsv",
-        library="csv",
-        write=inputs.captions,
-        count=inputs.DOCUMENTS,
-        bare=bare_captions,
-    ),
+    Case("obelics", "pyarrow", inputs.obelics, inputs.DOCUMENTS, bare_obelics),
+    Case("mmc4", "json", inputs.mmc4, inputs.DOCUMENTS, bare_mmc4),
+    Case("captions_tsv", "csv", inputs.captions, inputs.DOCUMENTS, bare_captions),
 )
 
 
