@@ -19,13 +19,12 @@ class Line:
     Attributes:
         rewards: By cell; what is no cell is a wall.
         ends: Cells where the episode ends, completed if there is a reward.
-        at: Where the player is.
         expanded: How many places were tried from.
+        places: Cell and clock of each place since the last `save`, at cell 0.
     """
 
     rewards: dict[int, float]
     ends: tuple[int, ...] = ()
-    at: int = 0
     expanded: int = 0
     places: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
@@ -42,7 +41,7 @@ class Line:
     def save(self) -> tuple[int, Sight]:
         """Keeps where it is."""
         self.places = []
-        return self._place(self.at, 0)
+        return self._place(0, 0)
 
     def expand(self, place: int, actions: Sequence[int], repeat: int) -> list[Move]:
         """Walks left and right."""
