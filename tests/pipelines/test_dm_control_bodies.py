@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 from dm_control.rl.control import PhysicsError
+from recordings import expert_return
 
 from gato.pipelines.recorders import dm_control_bodies, domain
 from gato.pipelines.recorders import dm_control_world as world
@@ -122,19 +123,28 @@ def test_the_seed_alone_decides_the_body():
     assert (signs[0] != signs[1]).any()
 
 
-def test_a_body_that_cannot_be_played_is_drawn_again_and_said(monkeypatch, caplog):
+def _spoil(monkeypatch, spoil):
+    """Calls `spoil` with each body and its number from 1; returns what was drawn."""
     randomize = dm_control_bodies.randomize
     drawn = []
 
-    def refuse(spec, bodies, generator):
+    def spoilt(spec, bodies, generator):
         drawn.append(randomize(spec, bodies, generator))
-        if len(drawn) == 1:
-            spec.geoms[-1].size = np.zeros(3)  # MuJoCo does not compile it.
-        if len(drawn) == 2:
-            raise PhysicsError("mjWARN_BADQACC")
+        spoil(spec, len(drawn))
         return drawn[-1]
 
-    monkeypatch.setattr(dm_control_bodies, "randomize", refuse)
+    monkeypatch.setattr(dm_control_bodies, "randomize", spoilt)
+    return drawn
+
+
+def test_a_body_that_cannot_be_played_is_drawn_again_and_said(monkeypatch, caplog):
+    def refuse(spec, number):
+        if number == 1:
+            spec.geoms[-1].size = np.zeros(3)  # MuJoCo does not compile it.
+        if number == 2:
+            raise PhysicsError("mjWARN_BADQACC")
+
+    drawn = _spoil(monkeypatch, refuse)
     environment = RandomBody("reacher-easy", "large")
     with caplog.at_level(logging.WARNING):
         _, info = environment.reset(seed=11)
@@ -149,17 +159,13 @@ def test_a_body_that_cannot_be_played_is_drawn_again_and_said(monkeypatch, caplo
 
 def test_a_body_whose_parts_always_touch_is_drawn_again(monkeypatch, caplog):
     """The suite would look for a posture for ever."""
-    randomize = dm_control_bodies.randomize
-    drawn = []
 
-    def swell(spec, bodies, generator):
-        drawn.append(randomize(spec, bodies, generator))
-        if len(drawn) == 1:
+    def swell(spec, number):
+        if number == 1:
             (ball,) = (geom for geom in spec.geoms if geom.name == "ball")
             ball.size = ball.size * 20
-        return drawn[-1]
 
-    monkeypatch.setattr(dm_control_bodies, "randomize", swell)
+    drawn = _spoil(monkeypatch, swell)
     environment = RandomBody("ball_in_cup-catch", "small")
     _, info = environment.reset(seed=1)
     assert len(drawn) == 2
@@ -208,7 +214,4 @@ def test_a_body_that_breaks_down_costs_its_seed_and_is_counted(monkeypatch):
     [("cartpole-balance", 990), ("cartpole-swingup", 700), ("reacher-easy", 750)],
 )
 def test_controllers_do_their_tasks_with_large_changes(task, least):
-    recipe = domain.Recipe(task=task, policy="expert", episodes=6)
-    rollouts = RANDOM_BODIES["large"]().rollouts(recipe)
-    returns = [r.rewards.sum() for r in rollouts if isinstance(r, domain.Rollout)]
-    assert np.mean(returns) > least
+    assert expert_return(RANDOM_BODIES["large"](), task, episodes=6) > least

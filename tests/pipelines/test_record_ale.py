@@ -8,21 +8,21 @@ import gymnasium
 import numpy as np
 import pytest
 from recordings import (
+    assert_plays_apart,
     assert_redoes_only,
-    assert_refused,
     assert_same_data_sets,
+    assert_two_workers_record_alike,
+    expert_return,
     load,
-    seeds,
+    read,
+    refusals,
+    replays,
 )
 
 from gato.pipelines import record
-from gato.pipelines.recorders import ale_games, ale_world, domain
+from gato.pipelines.recorders import ale_games, ale_world
 from gato.pipelines.recorders.ale import Atari, AtariExtended
 from gato.pipelines.recorders.ale_experts import EXPERTS
-from gato.pipelines.sources.base import Partition
-from gato.pipelines.sources.minari import MinariSource
-from gato.schemas.config import Dataset
-from gato.schemas.episode import Episode
 from gato.tokenizers.spec import infer_spec
 
 EPISODES, STEPS = 2, 60
@@ -47,38 +47,18 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_stored_actions_replay_to_the_stored_episode(
     recorded: pathlib.Path, dataset_id: str
 ) -> None:
-    """The environment is rebuilt from what the data set says of it."""
-    dataset = load(recorded, dataset_id)
-    assert dataset.env_spec is not None
-    environment = gymnasium.make(dataset.env_spec)
-    pairs = zip(dataset.iterate_episodes(), seeds(recorded, dataset_id), strict=True)
-    for episode, seed in pairs:
-        observation, _ = environment.reset(seed=seed)
-        observations, outcomes = [observation], []
-        for action in episode.actions:
-            observation, *outcome, _ = environment.step(action)
-            observations.append(observation)
-            outcomes.append(outcome)
-        rewards, terminations, truncations = zip(*outcomes, strict=True)
-        np.testing.assert_array_equal(episode.observations, observations)
-        np.testing.assert_array_equal(episode.rewards, rewards)
-        np.testing.assert_array_equal(episode.terminations, terminations)
-        np.testing.assert_array_equal(episode.truncations, truncations)
+    for episode, again in replays(recorded, dataset_id):
+        np.testing.assert_array_equal(episode.observations, again.observations)
+        np.testing.assert_array_equal(episode.rewards, again.rewards)
+        np.testing.assert_array_equal(episode.terminations, again.terminations)
+        np.testing.assert_array_equal(episode.truncations, again.truncations)
         assert episode.observations.shape == (STEPS + 1, 84, 84)
         assert episode.observations.dtype == np.uint8
         assert set(episode.actions.tolist()) <= {0, 1, 2, 3}
 
 
 def test_an_episode_does_not_depend_on_those_before() -> None:
-    atari = Atari(max_steps=40)
-    recipe = domain.Recipe(task="Freeway", policy="noisy", episodes=1, noise=(0.5,))
-    environment = atari.make_environment("Freeway")
-    alone = atari.roll_out(environment, recipe, 5, 0)
-    other = atari.roll_out(environment, recipe, 9, 0)
-    again = atari.roll_out(environment, recipe, 5, 0)
-    np.testing.assert_array_equal(alone.observations, again.observations)
-    np.testing.assert_array_equal(alone.actions, again.actions)
-    assert (alone.actions != other.actions).any()
+    assert_plays_apart(Atari(max_steps=40), "Freeway", noise=0.5)
 
 
 def test_a_build_reads_games_without_an_expert_in_colour(
@@ -86,17 +66,14 @@ def test_a_build_reads_games_without_an_expert_in_colour(
 ) -> None:
     few = ("--games", "Pong,Seaquest", "--policies", "random", "--rgb")
     assert record.main(_command(tmp_path, *few)) == 0
-    path = tmp_path / "atari_rgb" / "Seaquest" / "random-v0"
-    metadata = json.loads((path / "data" / "metadata.json").read_bytes())
+    dataset_id = "atari_rgb/Seaquest/random-v0"
+    path = tmp_path / dataset_id / "data" / "metadata.json"
+    metadata = json.loads(path.read_bytes())
     assert "ref_max_score" not in metadata
     assert metadata["ref_min_score"] >= 0
     assert json.loads(metadata["env_spec"])["id"] == "atari_rgb/Seaquest"
-    dataset = Dataset.model_validate(
-        {"name": "atari", "format": "minari", "paths": [str(path)]}
-    )
-    where = Partition(path=str(path), relative_path="Seaquest/random-v0")
-    for episode in MinariSource().read(where, dataset):
-        assert isinstance(episode, Episode), episode
+    dataset, episodes = read(tmp_path, dataset_id)
+    for episode in episodes:
         assert (episode.task, episode.success) == ("atari_rgb/Seaquest", None)
         spec = infer_spec(episode, dataset)
         assert [one.kind for one in spec.observations] == ["image"]
@@ -152,9 +129,7 @@ def test_every_setting_is_drawn_about_as_often() -> None:
 def test_two_workers_record_the_same_data(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
-    assert record.main(arguments) == 0
-    assert_same_data_sets(recorded, tmp_path, IDS)
+    assert_two_workers_record_alike(_command, recorded, tmp_path, IDS)
 
 
 def test_the_same_command_redoes_only_what_is_missing(
@@ -165,24 +140,13 @@ def test_the_same_command_redoes_only_what_is_missing(
     assert_same_data_sets(recorded, tmp_path, IDS[:2])
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("--games", "Brekout", "did you mean 'Breakout'"),
-        ("--games", "Alien", "no expert for Alien"),
-        ("--noise", "0.5,1", "fractions between 0 and 1"),
-        ("--max_steps", "27001", "from 1 to 27000"),
-    ],
+test_a_wrong_option_starts_nothing = refusals(
+    _command,
+    ("--games", "Brekout", "did you mean 'Breakout'"),
+    ("--games", "Alien", "no expert for Alien"),
+    ("--noise", "0.5,1", "fractions between 0 and 1"),
+    ("--max_steps", "27001", "from 1 to 27000"),
 )
-def test_a_wrong_option_starts_nothing(
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    output = tmp_path / "output"
-    assert_refused(_command(output, option, value), output, capsys, message)
 
 
 def test_groups_are_what_the_policies_can_play_of_them() -> None:
@@ -237,7 +201,4 @@ def test_the_extended_games_have_the_most_settings() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_experts_score(atari: Atari, game: str, least: float) -> None:
-    recipe = domain.Recipe(task=game, policy="expert", episodes=3)
-    rollouts = atari.rollouts(recipe)
-    returns = [r.rewards.sum() for r in rollouts if isinstance(r, domain.Rollout)]
-    assert np.mean(returns) > least
+    assert expert_return(atari, game, episodes=3) > least

@@ -10,20 +10,21 @@ import subprocess
 import sys
 import time
 
-import gymnasium
-import minari
 import numpy as np
 import psutil
 import pytest
 import recorder_jobs
 from recordings import (
+    assert_names_its_returns,
     assert_redoes_only,
     assert_refused,
     assert_same_data_sets,
     assert_same_episodes,
+    assert_seeds_for_recording,
+    listed,
     load,
-    minari_root,
-    seeds,
+    refusals,
+    replays,
 )
 
 from gato.pipelines import record
@@ -57,34 +58,23 @@ IDS = [
 def test_minari_lists_the_data_sets_that_were_asked_for(
     recorded: pathlib.Path,
 ) -> None:
-    with minari_root(recorded):
-        assert sorted(minari.list_local_datasets()) == sorted(IDS)
+    assert listed(recorded) == sorted(IDS)
 
 
 def _assert_replays(folder: pathlib.Path, dataset_id: str) -> None:
-    dataset = load(folder, dataset_id)
-    assert dataset.total_episodes == EPISODES
-    assert dataset.env_spec is not None
-    environment = gymnasium.make(dataset.env_spec)
-    metadata = dataset.storage.get_episode_metadata(range(EPISODES))
-    for episode, about in zip(dataset.iterate_episodes(), metadata, strict=True):
-        observation, _ = environment.reset(seed=about["seed"])
-        observations, outcomes = [observation], []
-        for action in episode.actions:
-            observation, *outcome, _ = environment.step(action)
-            observations.append(observation)
-            outcomes.append(outcome)
-        images = np.stack([o["image"] for o in observations])
+    played = replays(folder, dataset_id)
+    assert len(played) == EPISODES
+    for episode, again in played:
+        images = np.stack([o["image"] for o in again.observations])
         np.testing.assert_array_equal(episode.observations["image"], images)
         assert episode.observations["image"].dtype == np.uint8
-        directions = [o["direction"] for o in observations]
+        directions = [o["direction"] for o in again.observations]
         np.testing.assert_array_equal(episode.observations["direction"], directions)
-        missions = [o["mission"] for o in observations]
+        missions = [o["mission"] for o in again.observations]
         assert list(episode.observations["mission"]) == missions
-        stored = zip(
-            episode.rewards, episode.terminations, episode.truncations, strict=True
-        )
-        assert [list(row) for row in stored] == outcomes
+        assert episode.rewards.tolist() == again.rewards
+        assert episode.terminations.tolist() == again.terminations
+        assert episode.truncations.tolist() == again.truncations
         assert episode.terminations[-1] or episode.truncations[-1]
         success = episode.infos["success"]
         assert success.shape == (len(episode.actions) + 1, 1)
@@ -119,31 +109,19 @@ def test_cells_of_no_size_are_refused(
 def test_metadata_names_the_task_and_the_levels_returns(
     recorded: pathlib.Path,
 ) -> None:
-    means = {}
-    for policy in ("expert", "random"):
-        dataset = load(recorded, f"babyai/GoToRedBall/{policy}-v0")
-        means[policy] = np.mean([e.rewards.sum() for e in dataset.iterate_episodes()])
-    for policy in ("expert", "noisy", "random"):
-        path = recorded / f"babyai/GoToRedBall/{policy}-v0/data/metadata.json"
-        metadata = json.loads(path.read_text())
-        assert json.loads(metadata["env_spec"])["id"] == GOTO
-        assert metadata["ref_max_score"] == pytest.approx(means["expert"])
-        assert metadata["ref_min_score"] == pytest.approx(means["random"])
+    assert_names_its_returns(recorded, "babyai/GoToRedBall", GOTO)
+    for dataset_id in IDS[:3]:
+        metadata = json.loads(
+            (recorded / dataset_id / "data/metadata.json").read_text()
+        )
         assert metadata["jpeg_encoding"] is False
 
 
 def test_seeds_are_unique_and_below_the_first_evaluation_seed(
     recorded: pathlib.Path,
 ) -> None:
-    for level in ("GoToRedBall", "PickupLoc"):
-        drawn = [
-            seed
-            for policy in ("expert", "noisy", "random")
-            for seed in seeds(recorded, f"babyai/{level}/{policy}-v0")
-        ]
-        assert len(set(drawn)) == 3 * EPISODES
-        assert min(drawn) >= 0
-        assert max(drawn) < 2**30
+    for dataset_ids in (IDS[:3], IDS[3:]):
+        assert_seeds_for_recording(recorded, dataset_ids, EPISODES)
 
 
 def test_many_seeds_never_repeat_nor_leave_their_range() -> None:
@@ -173,7 +151,7 @@ def test_a_relative_output(
     assert (tmp_path / "raw/babyai/GoToRedBall/random-v0/data/main_data.hdf5").exists()
 
 
-def test_arrow_holds_theassert_same_episodes(
+def test_arrow_holds_the_same_episodes(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     arguments = _command(tmp_path, "--data_format", "arrow", "--policies", "noisy")
@@ -186,8 +164,7 @@ def test_arrow_holds_theassert_same_episodes(
         for key in ("ref_min_score", "ref_max_score"):
             one = load(recorded, dataset_id).storage.metadata[key]
             assert arrow.storage.metadata[key] == one
-    with minari_root(tmp_path):
-        assert sorted(minari.list_local_datasets()) == sorted(IDS[1::3])
+    assert listed(tmp_path) == sorted(IDS[1::3])
 
 
 def test_another_seed_records_other_episodes(
@@ -308,26 +285,14 @@ def test_two_recorders_of_one_folder(
     assert "another gato-record" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("--levels", "BabyAI-GotoLocal-v0", "did you mean 'BabyAI-GoToLocal-v0'"),
-        ("--policies", "expert,best", "got 'best'"),
-        ("--noise", "0,0.5", "between 0 and 1"),
-        ("--episodes", "0", "at least 1"),
-        ("--seed", "-1", "2**64"),
-    ],
+test_a_wrong_option_starts_nothing = refusals(
+    _command,
+    ("--levels", "BabyAI-GotoLocal-v0", "did you mean 'BabyAI-GoToLocal-v0'"),
+    ("--policies", "expert,best", "got 'best'"),
+    ("--noise", "0,0.5", "between 0 and 1"),
+    ("--episodes", "0", "at least 1"),
+    ("--seed", "-1", "2**64"),
 )
-def test_a_wrong_option_starts_nothing(
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    output = tmp_path / "output"
-    assert_refused(_command(output, option, value), output, capsys, message)
-    assert not output.exists()
 
 
 def test_noise_that_is_no_number(
@@ -355,8 +320,7 @@ def test_a_level_the_bot_cannot_solve_does_not_stop_the_others(
     assert (
         "BabyAI-KeyInBox-v0, expert: the expert gave up on" in capsys.readouterr().err
     )
-    with minari_root(tmp_path):
-        assert list(minari.list_local_datasets()) == [IDS[0]]
+    assert listed(tmp_path) == [IDS[0]]
 
 
 def test_a_seed_whose_bot_plans_for_ever_is_replaced_and_counted(

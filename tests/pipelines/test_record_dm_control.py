@@ -7,29 +7,29 @@ import pathlib
 import subprocess
 import sys
 
-import gymnasium
-import minari
 import numpy as np
 import pytest
 from recordings import (
+    assert_names_its_returns,
+    assert_plays_apart,
     assert_redoes_only,
     assert_refused,
     assert_same_data_sets,
     assert_same_episodes,
     assert_seeds_for_recording,
+    assert_two_workers_record_alike,
+    expert_return,
+    listed,
     load,
-    minari_root,
-    seeds,
+    read,
+    refusals,
+    replays,
 )
 
 from gato.pipelines import record
 from gato.pipelines.recorders import dm_control_world, domain
 from gato.pipelines.recorders.dm_control import RANDOM_BODIES, DMControl
 from gato.pipelines.recorders.dm_control_experts import EXPERTS, make_expert
-from gato.pipelines.sources.base import Partition
-from gato.pipelines.sources.minari import MinariSource
-from gato.schemas.config import Dataset
-from gato.schemas.episode import Episode
 
 TASKS = ("cartpole-swingup", "walker-stand")
 EPISODES, STEPS = 2, 20
@@ -58,32 +58,22 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_stored_actions_replay_to_the_stored_episode(
     recorded: pathlib.Path, dataset_id: str
 ) -> None:
-    """The environment is rebuilt from what the data set says of it."""
     _assert_replays(recorded, dataset_id)
 
 
 def _assert_replays(folder: pathlib.Path, dataset_id: str) -> None:
-    dataset = load(folder, dataset_id)
-    assert dataset.total_episodes == EPISODES
-    assert dataset.env_spec is not None
-    environment = gymnasium.make(dataset.env_spec)
+    played = replays(folder, dataset_id)
+    assert len(played) == EPISODES
     sizes = SIZES[dataset_id.split("/")[1]]
-    pairs = zip(dataset.iterate_episodes(), seeds(folder, dataset_id), strict=True)
-    for episode, seed in pairs:
-        observation, _ = environment.reset(seed=seed)
-        observations, rewards, truncations = [observation], [], []
-        for action in episode.actions:
-            observation, reward, _, truncated, _ = environment.step(action)
-            observations.append(observation)
-            rewards.append(reward)
-            truncations.append(truncated)
+    for episode, again in played:
         assert set(episode.observations) == set(sizes)
         for key, size in sizes.items():
             stored = episode.observations[key]
             assert (stored.shape, stored.dtype) == ((STEPS + 1, size), np.float64)
-            np.testing.assert_array_equal(stored, [one[key] for one in observations])
-        np.testing.assert_array_equal(episode.rewards, rewards)
-        np.testing.assert_array_equal(episode.truncations, truncations)
+            seen = [one[key] for one in again.observations]
+            np.testing.assert_array_equal(stored, seen)
+        np.testing.assert_array_equal(episode.rewards, again.rewards)
+        np.testing.assert_array_equal(episode.truncations, again.truncations)
         assert not episode.terminations.any()
         assert np.abs(episode.actions).max() <= 1
 
@@ -123,16 +113,7 @@ def test_an_episode_does_not_depend_on_those_before() -> None:
     )
     controls = (DMControl(max_steps=10), RANDOM_BODIES["large"](max_steps=10))
     for control, (task, policy) in itertools.product(controls, played):
-        recipe = domain.Recipe(task=task, policy=policy, episodes=1, noise=(0.3,))
-        environment = control.make_environment(task)
-        alone = control.roll_out(environment, recipe, 5, 0)
-        other = control.roll_out(environment, recipe, 9, 0)
-        again = control.roll_out(environment, recipe, 5, 0)
-        assert isinstance(alone.observations, dict)
-        for key, values in alone.observations.items():
-            np.testing.assert_array_equal(values, again.observations[key])
-        np.testing.assert_array_equal(alone.actions, again.actions)
-        assert (alone.actions != other.actions).any()
+        assert_plays_apart(control, task, policy=policy, noise=0.3)
 
 
 def test_planning_leaves_the_simulation_as_it_was() -> None:
@@ -155,21 +136,9 @@ def test_planning_leaves_the_simulation_as_it_was() -> None:
 
 
 def test_metadata_names_the_task_and_its_returns(recorded: pathlib.Path) -> None:
-    with minari_root(recorded):
-        assert sorted(minari.list_local_datasets()) == IDS
+    assert listed(recorded) == IDS
     for task in TASKS:
-        means = {}
-        for policy in ("expert", "random"):
-            dataset = load(recorded, f"dm_control/{task}/{policy}-v0")
-            means[policy] = np.mean(
-                [episode.rewards.sum() for episode in dataset.iterate_episodes()]
-            )
-        assert means["expert"] > means["random"]
-        for policy in POLICIES:
-            metadata = load(recorded, f"dm_control/{task}/{policy}-v0").storage.metadata
-            assert json.loads(metadata["env_spec"])["id"] == f"dm_control/{task}"
-            assert metadata["ref_max_score"] == pytest.approx(means["expert"])
-            assert metadata["ref_min_score"] == pytest.approx(means["random"])
+        assert_names_its_returns(recorded, f"dm_control/{task}")
 
 
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
@@ -179,18 +148,14 @@ def test_a_task_without_an_expert_is_played_at_random(
     few = ("--tasks", "hopper-hop,manipulator-bring_ball", "--policies", "random")
     arguments = _command(tmp_path, *few, "--data_format", data_format)
     assert record.main(arguments) == 0
-    path = tmp_path / "dm_control" / "manipulator-bring_ball" / "random-v0"
-    metadata = json.loads((path / "data" / "metadata.json").read_bytes())
+    dataset_id = "dm_control/manipulator-bring_ball/random-v0"
+    path = tmp_path / dataset_id / "data" / "metadata.json"
+    metadata = json.loads(path.read_bytes())
     assert "ref_max_score" not in metadata
     assert metadata["ref_min_score"] >= 0
-    dataset = Dataset.model_validate(
-        {"name": "dm_control", "format": "minari", "paths": [str(path)]}
-    )
-    where = Partition(path=str(path), relative_path="manipulator-bring_ball/random-v0")
-    episodes = list(MinariSource().read(where, dataset))
+    _, episodes = read(tmp_path, dataset_id)
     assert len(episodes) == EPISODES
     for episode in episodes:
-        assert isinstance(episode, Episode), episode
         assert episode.task == "dm_control/manipulator-bring_ball"
         assert episode.success is None, "nobody said whether it was achieved"
         assert np.shape(episode.observations["arm_pos"]) == (STEPS, 8, 2)
@@ -208,9 +173,7 @@ def test_seeds_are_unique_and_below_the_first_evaluation_seed(
 def test_two_workers_record_the_same_data(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
-    assert record.main(arguments) == 0
-    assert_same_data_sets(recorded, tmp_path, IDS)
+    assert_two_workers_record_alike(_command, recorded, tmp_path, IDS)
 
 
 def test_the_same_command_redoes_only_what_is_missing(
@@ -229,26 +192,14 @@ def test_data_of_another_length_is_refused(
     assert_refused(_command(recorded, "--max_steps", "21"), recorded, capsys, message)
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("--tasks", "cartpole-swing", "did you mean 'cartpole-swingup'"),
-        ("--tasks", "hopper-hop", "no expert for hopper-hop"),
-        ("--noise", "0,0.5", "above 0 and below 2"),
-        ("--max_steps", "1001", "from 1 to 1000"),
-        ("--pixels", "8", "from 16"),
-    ],
+test_a_wrong_option_starts_nothing = refusals(
+    _command,
+    ("--tasks", "cartpole-swing", "did you mean 'cartpole-swingup'"),
+    ("--tasks", "hopper-hop", "no expert for hopper-hop"),
+    ("--noise", "0,0.5", "above 0 and below 2"),
+    ("--max_steps", "1001", "from 1 to 1000"),
+    ("--pixels", "8", "from 16"),
 )
-def test_a_wrong_option_starts_nothing(
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    output = tmp_path / "output"
-    assert_refused(_command(output, option, value), output, capsys, message)
-    assert not output.exists()
 
 
 def test_all_are_the_tasks_that_the_policies_can_play() -> None:
@@ -328,10 +279,7 @@ def test_frames_need_something_that_draws() -> None:
     ],
 )
 def test_controllers_do_their_tasks(task: str, least: float) -> None:
-    recipe = domain.Recipe(task=task, policy="expert", episodes=6)
-    rollouts = DMControl().rollouts(recipe)
-    returns = [r.rewards.sum() for r in rollouts if isinstance(r, domain.Rollout)]
-    assert np.mean(returns) > least
+    assert expert_return(DMControl(), task, episodes=6) > least
 
 
 @pytest.mark.long
@@ -345,7 +293,4 @@ def test_controllers_do_their_tasks(task: str, least: float) -> None:
     ],
 )
 def test_planners_do_their_tasks(task: str, least: float) -> None:
-    recipe = domain.Recipe(task=task, policy="expert", episodes=2)
-    rollouts = DMControl().rollouts(recipe)
-    returns = [r.rewards.sum() for r in rollouts if isinstance(r, domain.Rollout)]
-    assert np.mean(returns) > least
+    assert expert_return(DMControl(), task, episodes=2) > least

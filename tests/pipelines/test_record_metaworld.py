@@ -1,31 +1,29 @@
 """Recorded Meta-World episodes, read back with Minari's own library and replayed."""
 
-import json
 import pathlib
 import subprocess
 import sys
 
-import gymnasium
-import minari
 import numpy as np
 import pytest
 from recordings import (
+    assert_names_its_returns,
+    assert_plays_apart,
     assert_redoes_only,
     assert_refused,
     assert_same_data_sets,
     assert_seeds_for_recording,
+    assert_two_workers_record_alike,
+    listed,
     load,
-    minari_root,
-    seeds,
+    read,
+    refusals,
+    replays,
 )
 
 from gato.pipelines import record
 from gato.pipelines.recorders import domain
 from gato.pipelines.recorders.metaworld import MetaWorld
-from gato.pipelines.sources.base import Partition
-from gato.pipelines.sources.minari import MinariSource
-from gato.schemas.config import Dataset
-from gato.schemas.episode import Episode
 
 TASKS = ("button-press-v3", "reach-v3")
 EPISODES, STEPS = 2, 60
@@ -49,32 +47,19 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_minari_lists_the_data_sets_that_were_asked_for(
     recorded: pathlib.Path,
 ) -> None:
-    with minari_root(recorded):
-        assert sorted(minari.list_local_datasets()) == IDS
+    assert listed(recorded) == IDS
 
 
 @pytest.mark.parametrize("dataset_id", IDS)
 def test_stored_actions_replay_to_the_stored_episode(
     recorded: pathlib.Path, dataset_id: str
 ) -> None:
-    """The environment is rebuilt from what the data set says of it."""
-    dataset = load(recorded, dataset_id)
-    assert dataset.total_episodes == EPISODES
-    assert dataset.env_spec is not None
-    environment = gymnasium.make(dataset.env_spec)
-    pairs = zip(dataset.iterate_episodes(), seeds(recorded, dataset_id), strict=True)
-    for episode, seed in pairs:
-        observation, _ = environment.reset(seed=seed)
-        observations, rewards, truncations, solved = [observation], [], [], [False]
-        for action in episode.actions:
-            observation, reward, _, truncated, info = environment.step(action)
-            observations.append(observation)
-            rewards.append(reward)
-            truncations.append(truncated)
-            solved.append(bool(info["success"]))
-        np.testing.assert_array_equal(episode.observations, np.stack(observations))
-        np.testing.assert_array_equal(episode.rewards, rewards)
-        np.testing.assert_array_equal(episode.truncations, truncations)
+    played = replays(recorded, dataset_id)
+    assert len(played) == EPISODES
+    for episode, again in played:
+        np.testing.assert_array_equal(episode.observations, again.observations)
+        np.testing.assert_array_equal(episode.rewards, again.rewards)
+        np.testing.assert_array_equal(episode.truncations, again.truncations)
         assert not episode.terminations.any()
         assert episode.observations.shape == (STEPS + 1, 39)
         assert episode.observations.dtype == np.float64
@@ -84,6 +69,7 @@ def test_stored_actions_replay_to_the_stored_episode(
         success = episode.infos["success"]
         assert success.shape == (STEPS + 1, 1)
         # Achieved is achieved, even if the object moves on.
+        solved = [False, *(bool(info["success"]) for info in again.infos)]
         by_then = [any(solved[: step + 1]) for step in range(STEPS + 1)]
         assert success[:, 0].tolist() == by_then
 
@@ -103,14 +89,7 @@ def test_goals_and_objects_lie_elsewhere_in_each_episode(
 
 
 def test_an_episode_does_not_depend_on_those_before() -> None:
-    metaworld = MetaWorld(max_steps=40)
-    recipe = domain.Recipe(task="push-v3", policy="noisy", episodes=1, noise=(0.3,))
-    environment = metaworld.make_environment("push-v3")
-    alone = metaworld.roll_out(environment, recipe, 5, 0)
-    metaworld.roll_out(environment, recipe, 9, 0)
-    again = metaworld.roll_out(environment, recipe, 5, 0)
-    np.testing.assert_array_equal(alone.observations, again.observations)
-    np.testing.assert_array_equal(alone.actions, again.actions)
+    assert_plays_apart(MetaWorld(max_steps=40), "push-v3", noise=0.3)
 
 
 def test_noise_has_the_deviation_that_was_asked_for() -> None:
@@ -136,30 +115,13 @@ def test_noise_has_the_deviation_that_was_asked_for() -> None:
 
 def test_metadata_names_the_task_and_its_returns(recorded: pathlib.Path) -> None:
     for task in TASKS:
-        means = {}
-        for policy in ("expert", "random"):
-            dataset = load(recorded, f"metaworld/{task}/{policy}-v0")
-            means[policy] = np.mean(
-                [episode.rewards.sum() for episode in dataset.iterate_episodes()]
-            )
-        assert means["expert"] > means["random"]
-        for policy in POLICIES:
-            metadata = load(recorded, f"metaworld/{task}/{policy}-v0").storage.metadata
-            assert json.loads(metadata["env_spec"])["id"] == f"metaworld/{task}"
-            assert metadata["ref_max_score"] == pytest.approx(means["expert"])
-            assert metadata["ref_min_score"] == pytest.approx(means["random"])
+        assert_names_its_returns(recorded, f"metaworld/{task}")
 
 
 def test_the_build_reads_what_was_recorded(recorded: pathlib.Path) -> None:
-    path = recorded / "metaworld" / "reach-v3" / "expert-v0"
-    dataset = Dataset.model_validate(
-        {"name": "metaworld", "format": "minari", "paths": [str(path)]}
-    )
-    partition = Partition(path=str(path), relative_path="reach-v3/expert-v0")
-    episodes = list(MinariSource().read(partition, dataset))
+    _, episodes = read(recorded, "metaworld/reach-v3/expert-v0")
     assert len(episodes) == EPISODES
     for episode in episodes:
-        assert isinstance(episode, Episode), episode
         assert (episode.task, episode.agent) == (
             "metaworld/reach-v3",
             "metaworld/reach-v3/expert-v0",
@@ -179,9 +141,7 @@ def test_seeds_are_unique_and_below_the_first_evaluation_seed(
 def test_two_workers_record_the_same_data(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
-    assert record.main(arguments) == 0
-    assert_same_data_sets(recorded, tmp_path, IDS)
+    assert_two_workers_record_alike(_command, recorded, tmp_path, IDS)
 
 
 def test_the_same_command_redoes_only_what_is_missing(
@@ -200,26 +160,14 @@ def test_data_of_another_length_is_refused(
     assert_refused(_command(recorded, "--max_steps", "61"), recorded, capsys, message)
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("--tasks", "reach-v2", "did you mean 'reach-v3'"),
-        ("--tasks", "reach-v3,reach-v3", "each once"),
-        ("--noise", "0,0.5", "above 0 and below 2"),
-        ("--max_steps", "501", "from 1 to 500"),
-        ("--policies", "best", "got 'best'"),
-    ],
+test_a_wrong_option_starts_nothing = refusals(
+    _command,
+    ("--tasks", "reach-v2", "did you mean 'reach-v3'"),
+    ("--tasks", "reach-v3,reach-v3", "each once"),
+    ("--noise", "0,0.5", "above 0 and below 2"),
+    ("--max_steps", "501", "from 1 to 500"),
+    ("--policies", "best", "got 'best'"),
 )
-def test_a_wrong_option_starts_nothing(
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    output = tmp_path / "output"
-    assert_refused(_command(output, option, value), output, capsys, message)
-    assert not output.exists()
 
 
 def test_all_tasks_are_fifty() -> None:

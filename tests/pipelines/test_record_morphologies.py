@@ -1,32 +1,28 @@
 """Recorded episodes of bodies that run, read back with Minari's library, replayed."""
 
-import json
 import pathlib
 from typing import Any
 
-import gymnasium
-import minari
 import mujoco
 import numpy as np
 import pytest
 from recordings import (
+    assert_names_its_returns,
+    assert_plays_apart,
     assert_redoes_only,
-    assert_refused,
     assert_same_data_sets,
     assert_seeds_for_recording,
-    load,
-    minari_root,
-    seeds,
+    assert_two_workers_record_alike,
+    listed,
+    read,
+    refusals,
+    replays,
 )
 
 from gato.pipelines import record
 from gato.pipelines.recorders import domain, morphologies_world
 from gato.pipelines.recorders.morphologies import Morphologies
 from gato.pipelines.recorders.morphologies_bodies import BODIES, to_xml
-from gato.pipelines.sources.base import Partition
-from gato.pipelines.sources.minari import MinariSource
-from gato.schemas.config import Dataset
-from gato.schemas.episode import Episode
 
 # Its names are those of compiled modules, which type checkers do not see.
 MUJOCO: Any = mujoco
@@ -98,78 +94,40 @@ def test_upright_bodies_end_when_they_fall_and_others_do_not() -> None:
 def test_stored_actions_replay_to_the_stored_episode(
     recorded: pathlib.Path, dataset_id: str
 ) -> None:
-    """The environment is rebuilt from what the data set says of it."""
-    dataset = load(recorded, dataset_id)
-    assert dataset.total_episodes == EPISODES
-    assert dataset.env_spec is not None
-    environment = gymnasium.make(dataset.env_spec)
-    pairs = zip(dataset.iterate_episodes(), seeds(recorded, dataset_id), strict=True)
-    for episode, seed in pairs:
-        observation, _ = environment.reset(seed=seed)
-        observations, outcomes = [observation], []
-        for action in episode.actions:
-            observation, *outcome, _ = environment.step(action)
-            observations.append(observation)
-            outcomes.append(outcome)
+    played = replays(recorded, dataset_id)
+    assert len(played) == EPISODES
+    for episode, again in played:
         joints = 3 + episode.actions.shape[1]
         for key, size in {"position": joints - 1, "velocity": joints}.items():
             stored = episode.observations[key]
             assert (stored.shape[1:], stored.dtype) == ((size,), np.float64)
-            np.testing.assert_array_equal(stored, [one[key] for one in observations])
-        rewards, terminations, truncations = zip(*outcomes, strict=True)
-        np.testing.assert_array_equal(episode.rewards, rewards)
-        np.testing.assert_array_equal(episode.terminations, terminations)
+            seen = [one[key] for one in again.observations]
+            np.testing.assert_array_equal(stored, seen)
+        np.testing.assert_array_equal(episode.rewards, again.rewards)
+        np.testing.assert_array_equal(episode.terminations, again.terminations)
         np.testing.assert_array_equal(
-            episode.truncations, np.array(truncations) & ~np.array(terminations)
+            episode.truncations,
+            np.array(again.truncations) & ~np.array(again.terminations),
         )
-        assert episode.terminations[-1] or len(rewards) == STEPS
+        assert episode.terminations[-1] or len(again.rewards) == STEPS
         assert np.abs(episode.actions).max() <= 1
 
 
 def test_an_episode_does_not_depend_on_those_before() -> None:
-    morphologies = Morphologies(max_steps=10)
-    recipe = domain.Recipe(task="walker-2-2", policy="noisy", episodes=1, noise=(0.3,))
-    environment = morphologies.make_environment("walker-2-2")
-    alone = morphologies.roll_out(environment, recipe, 5, 0)
-    other = morphologies.roll_out(environment, recipe, 9, 0)
-    again = morphologies.roll_out(environment, recipe, 5, 0)
-    assert isinstance(alone.observations, dict)
-    for key, values in alone.observations.items():
-        np.testing.assert_array_equal(values, again.observations[key])
-    np.testing.assert_array_equal(alone.actions, again.actions)
-    assert (alone.actions != other.actions).any()
+    assert_plays_apart(Morphologies(max_steps=10), "walker-2-2", noise=0.3)
 
 
 def test_metadata_names_the_body_and_its_returns(recorded: pathlib.Path) -> None:
-    with minari_root(recorded):
-        assert sorted(minari.list_local_datasets()) == IDS
+    assert listed(recorded) == IDS
     assert_seeds_for_recording(recorded, IDS, EPISODES)
     for body in BODY_NAMES:
-        means = {}
-        for policy in ("expert", "random"):
-            dataset = load(recorded, f"morphologies/{body}/{policy}-v0")
-            means[policy] = np.mean(
-                [episode.rewards.sum() for episode in dataset.iterate_episodes()]
-            )
-        assert means["expert"] > means["random"]
-        for policy in POLICIES:
-            dataset = load(recorded, f"morphologies/{body}/{policy}-v0")
-            metadata = dataset.storage.metadata
-            assert json.loads(metadata["env_spec"])["id"] == f"morphologies/{body}"
-            assert metadata["ref_max_score"] == pytest.approx(means["expert"])
-            assert metadata["ref_min_score"] == pytest.approx(means["random"])
+        assert_names_its_returns(recorded, f"morphologies/{body}")
 
 
 def test_the_build_reads_what_was_recorded(recorded: pathlib.Path) -> None:
-    path = recorded / "morphologies" / "worm-2" / "expert-v0"
-    dataset = Dataset.model_validate(
-        {"name": "modular_rl", "format": "minari", "paths": [str(path)]}
-    )
-    partition = Partition(path=str(path), relative_path="worm-2/expert-v0")
-    episodes = list(MinariSource().read(partition, dataset))
+    _, episodes = read(recorded, "morphologies/worm-2/expert-v0")
     assert len(episodes) == EPISODES
     for episode in episodes:
-        assert isinstance(episode, Episode), episode
         assert (episode.task, episode.success) == ("morphologies/worm-2", None)
         assert len(episode.rewards) == STEPS
 
@@ -187,29 +145,15 @@ def test_the_same_command_redoes_only_what_is_missing(
 def test_two_workers_record_the_same_data(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
-    assert record.main(arguments) == 0
-    assert_same_data_sets(recorded, tmp_path, IDS)
+    assert_two_workers_record_alike(_command, recorded, tmp_path, IDS)
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("--bodies", "cheetah-4-3", "did you mean 'cheetah-"),
-        ("--noise", "0,0.5", "above 0 and below 2"),
-        ("--max_steps", "1001", "from 1 to 1000"),
-    ],
+test_a_wrong_option_starts_nothing = refusals(
+    _command,
+    ("--bodies", "cheetah-4-3", "did you mean 'cheetah-"),
+    ("--noise", "0,0.5", "above 0 and below 2"),
+    ("--max_steps", "1001", "from 1 to 1000"),
 )
-def test_a_wrong_option_starts_nothing(
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    output = tmp_path / "output"
-    assert_refused(_command(output, option, value), output, capsys, message)
-    assert not output.exists()
 
 
 @pytest.mark.slow

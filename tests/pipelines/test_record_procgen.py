@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from procgen_interpreters import REAL, make_toy, needs_procgen
 from recordings import (
+    assert_plays_apart,
     assert_redoes_only,
     assert_refused,
     assert_same_data_sets,
+    assert_two_workers_record_alike,
     load,
-    seeds,
+    read,
+    refusals,
+    replays,
 )
 
 from gato.pipelines import record
 from gato.pipelines.recorders import domain, procgen_world
 from gato.pipelines.recorders.procgen import Procgen, ProcgenHard
-from gato.pipelines.sources.base import Partition
-from gato.pipelines.sources.minari import MinariSource
-from gato.schemas.config import Dataset
-from gato.schemas.episode import Episode
 from gato.schemas.errors import GatoError
 from gato.tokenizers.spec import infer_spec
 
@@ -70,34 +70,21 @@ def recorded(toy: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path
 
 
 def _assert_replays(folder: pathlib.Path, dataset_id: str) -> None:
-    """Rebuilds the environment from what a data set says, and plays its actions."""
-    dataset = load(folder, dataset_id)
-    assert dataset.env_spec is not None
-    environment = gymnasium.make(dataset.env_spec)
-    pairs = zip(dataset.iterate_episodes(), seeds(folder, dataset_id), strict=True)
-    for episode, seed in pairs:
-        observation, _ = environment.reset(seed=seed)
-        observations, outcomes, success = [observation], [], [False]
-        for action in episode.actions:
-            observation, *outcome, info = environment.step(action)
-            observations.append(observation)
-            outcomes.append(outcome)
-            success.append(info["success"])
-        rewards, terminations, truncations = zip(*outcomes, strict=True)
-        np.testing.assert_array_equal(episode.observations, observations)
-        np.testing.assert_array_equal(episode.rewards, rewards)
-        np.testing.assert_array_equal(episode.terminations, terminations)
-        np.testing.assert_array_equal(episode.truncations, truncations)
+    for episode, again in replays(folder, dataset_id):
+        np.testing.assert_array_equal(episode.observations, again.observations)
+        np.testing.assert_array_equal(episode.rewards, again.rewards)
+        np.testing.assert_array_equal(episode.terminations, again.terminations)
+        np.testing.assert_array_equal(episode.truncations, again.truncations)
+        success = [False, *(info["success"] for info in again.infos)]
         np.testing.assert_array_equal(episode.infos["success"][:, 0], success)
-        assert terminations[-1] != truncations[-1]
-        assert not any(terminations[:-1] + truncations[:-1])
+        assert again.terminations[-1] != again.truncations[-1]
+        assert not any(again.terminations[:-1] + again.truncations[:-1])
         assert episode.observations.shape[1:] == (64, 64, 3)
         assert episode.observations.dtype == np.uint8
         # The end is not drawn.
-        np.testing.assert_array_equal(episode.observations[-2], observations[-1])
+        np.testing.assert_array_equal(episode.observations[-2], again.observations[-1])
         if dataset_id.endswith("expert-v0"):
             assert success[-1]
-    environment.close()
 
 
 @pytest.mark.parametrize("dataset_id", IDS)
@@ -118,15 +105,9 @@ def test_metadata_names_the_game_its_release_and_returns(
 
 
 def test_the_build_reads_frames_and_15_actions(recorded: pathlib.Path) -> None:
-    path = recorded / "procgen" / "maze" / "expert-v0"
-    dataset = Dataset.model_validate(
-        {"name": "procgen", "format": "minari", "paths": [str(path)]}
-    )
-    where = Partition(path=str(path), relative_path="maze/expert-v0")
-    episodes = list(MinariSource().read(where, dataset))
+    dataset, episodes = read(recorded, "procgen/maze/expert-v0")
     assert len(episodes) == EPISODES
     for episode in episodes:
-        assert isinstance(episode, Episode), episode
         assert (episode.task, episode.success) == ("procgen/maze", True)
         spec = infer_spec(episode, dataset)
         assert [one.kind for one in spec.observations] == ["image"]
@@ -146,14 +127,7 @@ def test_levels_without_a_way_are_given_up(toy: str) -> None:
 
 
 def test_an_episode_does_not_depend_on_those_before(toy: str) -> None:
-    hard = ProcgenHard(python=toy)
-    recipe = domain.Recipe(task="maze", policy="noisy", episodes=1, noise=(0.5,))
-    environment = hard.make_environment("maze")
-    alone = hard.roll_out(environment, recipe, 6, 0)
-    hard.roll_out(environment, recipe, 9, 0)
-    again = hard.roll_out(environment, recipe, 6, 0)
-    np.testing.assert_array_equal(alone.observations, again.observations)
-    np.testing.assert_array_equal(alone.actions, again.actions)
+    assert_plays_apart(ProcgenHard(python=toy), "maze", noise=0.5, seed=6)
 
 
 def test_a_level_whose_way_is_lost_is_played_to_its_end(toy: str) -> None:
@@ -169,9 +143,7 @@ def test_a_level_whose_way_is_lost_is_played_to_its_end(toy: str) -> None:
 def test_two_workers_record_the_same_data(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
-    assert record.main(arguments) == 0
-    assert_same_data_sets(recorded, tmp_path, IDS)
+    assert_two_workers_record_alike(_command, recorded, tmp_path, IDS)
 
 
 def test_the_same_command_redoes_only_what_is_missing(
@@ -182,27 +154,17 @@ def test_the_same_command_redoes_only_what_is_missing(
     assert_same_data_sets(recorded, tmp_path, IDS[:2])
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
+test_a_wrong_option_starts_nothing = pytest.mark.usefixtures("toy")(
+    refusals(
+        _command,
         ("--games", "amaze", "did you mean 'maze'"),
         ("--games", "bigfish", "no expert for bigfish"),
         ("--noise", "0.5,1", "fractions between 0 and 1"),
         ("--python", sys.executable, "No module named 'procgen'; make one with"),
         ("--python", os.devnull, "interpreter that imports procgen, got '/dev/null'"),
         ("--python", "/bin/true", "it ended with code 0; make one with"),
-    ],
+    )
 )
-def test_a_wrong_option_starts_nothing(
-    toy: str,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    output = tmp_path / "output"
-    assert_refused(_command(output, option, value), output, capsys, message)
 
 
 def test_without_an_interpreter_it_says_how_to_make_one(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import assert_refused, changes
+from recordings import assert_refused, changes, refusals
 
 from gato.pipelines import record
 from gato.pipelines.recorders import questions, scene_questions, scenes
@@ -418,22 +418,10 @@ def test_questions_of_another_recipe_are_refused(
     assert_refused(_command(tmp_path, "--seed", "1"), tmp_path, capsys, message)
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("--scenes", "0", "--scenes is at least 1, got 0"),
-        ("--questions", "11", "--questions is from 1 to 10, got 11"),
-        ("--data_subtype", "train_2014", "letters, digits and '-'"),
-        ("--seed", "-1", "2**64"),
-    ],
+test_a_wrong_option_starts_nothing = refusals(
+    _command,
+    ("--scenes", "0", "--scenes is at least 1, got 0"),
+    ("--questions", "11", "--questions is from 1 to 10, got 11"),
+    ("--data_subtype", "train_2014", "letters, digits and '-'"),
+    ("--seed", "-1", "2**64"),
 )
-def test_a_wrong_option_starts_nothing(
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    output = tmp_path / "output"
-    assert_refused(_command(output, option, value), output, capsys, message)
-    assert not output.exists()

@@ -4,31 +4,28 @@ Without gymnasium-robotics, of the extra `envs`, all but one are skipped.
 """
 
 import importlib.util
-import json
 import pathlib
 import sys
 
-import gymnasium
-import minari
 import numpy as np
 import pytest
 from recordings import (
+    assert_names_its_returns,
+    assert_plays_apart,
     assert_redoes_only,
     assert_refused,
     assert_same_data_sets,
     assert_seeds_for_recording,
-    load,
-    minari_root,
-    seeds,
+    assert_two_workers_record_alike,
+    listed,
+    read,
+    refusals,
+    replays,
 )
 
 from gato.pipelines import record
 from gato.pipelines.recorders import domain
 from gato.pipelines.recorders.robotics import Robotics
-from gato.pipelines.sources.base import Partition
-from gato.pipelines.sources.minari import MinariSource
-from gato.schemas.config import Dataset
-from gato.schemas.episode import Episode
 
 TASKS = ("FetchPickAndPlace-v4", "FetchReach-v4")
 EPISODES, STEPS = 2, 30
@@ -69,21 +66,9 @@ def test_without_the_package_the_command_says_how_to_get_it(
 def test_stored_actions_replay_to_the_stored_episode(
     recorded: pathlib.Path, dataset_id: str
 ) -> None:
-    """The environment is rebuilt from what the data set says of it."""
-    dataset = load(recorded, dataset_id)
-    assert dataset.total_episodes == EPISODES
-    assert dataset.env_spec is not None
-    environment = gymnasium.make(dataset.env_spec)
-    pairs = zip(dataset.iterate_episodes(), seeds(recorded, dataset_id), strict=True)
-    for episode, seed in pairs:
-        observation, _ = environment.reset(seed=seed)
-        observations, rewards, truncations, solved = [observation], [], [], [False]
-        for action in episode.actions:
-            observation, reward, _, truncated, info = environment.step(action)
-            observations.append(observation)
-            rewards.append(reward)
-            truncations.append(truncated)
-            solved.append(bool(info["is_success"]))
+    played = replays(recorded, dataset_id)
+    assert len(played) == EPISODES
+    for episode, again in played:
         sizes = {"observation": 10, "achieved_goal": 3, "desired_goal": 3}
         if "Pick" in dataset_id:
             sizes["observation"] = 25
@@ -91,13 +76,15 @@ def test_stored_actions_replay_to_the_stored_episode(
         for key, size in sizes.items():
             stored = episode.observations[key]
             assert (stored.shape, stored.dtype) == ((STEPS + 1, size), np.float64)
-            np.testing.assert_array_equal(stored, [one[key] for one in observations])
-        np.testing.assert_array_equal(episode.rewards, rewards)
-        np.testing.assert_array_equal(episode.truncations, truncations)
+            seen = [one[key] for one in again.observations]
+            np.testing.assert_array_equal(stored, seen)
+        np.testing.assert_array_equal(episode.rewards, again.rewards)
+        np.testing.assert_array_equal(episode.truncations, again.truncations)
         assert not episode.terminations.any()
         assert episode.actions.shape == (STEPS, 4)
         assert np.abs(episode.actions).max() <= 1
         # Achieved is achieved, even if the hand moves on.
+        solved = [False, *(bool(info["is_success"]) for info in again.infos)]
         by_then = [any(solved[: step + 1]) for step in range(STEPS + 1)]
         assert episode.infos["success"][:, 0].tolist() == by_then
 
@@ -105,50 +92,22 @@ def test_stored_actions_replay_to_the_stored_episode(
 @needs_robotics
 @pytest.mark.parametrize("task", TASKS)
 def test_an_episode_does_not_depend_on_those_before(task: str) -> None:
-    robotics = Robotics()
-    recipe = domain.Recipe(task=task, policy="noisy", episodes=1, noise=(0.3,))
-    environment = robotics.make_environment(task)
-    alone = robotics.roll_out(environment, recipe, 5, 0)
-    other = robotics.roll_out(environment, recipe, 9, 0)
-    again = robotics.roll_out(environment, recipe, 5, 0)
-    assert isinstance(alone.observations, dict)
-    for key, values in alone.observations.items():
-        np.testing.assert_array_equal(values, again.observations[key])
-    np.testing.assert_array_equal(alone.actions, again.actions)
-    assert (alone.actions != other.actions).any()
+    assert_plays_apart(Robotics(), task, noise=0.3)
 
 
 @needs_robotics
 def test_metadata_names_the_task_and_its_returns(recorded: pathlib.Path) -> None:
-    with minari_root(recorded):
-        assert sorted(minari.list_local_datasets()) == IDS
+    assert listed(recorded) == IDS
     assert_seeds_for_recording(recorded, IDS, EPISODES)
     for task in TASKS:
-        means = {}
-        for policy in ("expert", "random"):
-            dataset = load(recorded, f"robotics/{task}/{policy}-v0")
-            means[policy] = np.mean(
-                [episode.rewards.sum() for episode in dataset.iterate_episodes()]
-            )
-        assert means["expert"] > means["random"]
-        for policy in POLICIES:
-            metadata = load(recorded, f"robotics/{task}/{policy}-v0").storage.metadata
-            assert json.loads(metadata["env_spec"])["id"] == f"robotics/{task}"
-            assert metadata["ref_max_score"] == pytest.approx(means["expert"])
-            assert metadata["ref_min_score"] == pytest.approx(means["random"])
+        assert_names_its_returns(recorded, f"robotics/{task}")
 
 
 @needs_robotics
 def test_the_build_reads_what_was_recorded(recorded: pathlib.Path) -> None:
-    path = recorded / "robotics" / "FetchReach-v4" / "expert-v0"
-    dataset = Dataset.model_validate(
-        {"name": "robotics", "format": "minari", "paths": [str(path)]}
-    )
-    partition = Partition(path=str(path), relative_path="FetchReach-v4/expert-v0")
-    episodes = list(MinariSource().read(partition, dataset))
+    _, episodes = read(recorded, "robotics/FetchReach-v4/expert-v0")
     assert len(episodes) == EPISODES
     for episode in episodes:
-        assert isinstance(episode, Episode), episode
         assert episode.task == "robotics/FetchReach-v4"
         assert episode.success is True
         assert len(episode.rewards) == STEPS
@@ -169,31 +128,18 @@ def test_the_same_command_redoes_only_what_is_missing(
 def test_two_workers_record_the_same_data(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
-    assert record.main(arguments) == 0
-    assert_same_data_sets(recorded, tmp_path, IDS)
+    assert_two_workers_record_alike(_command, recorded, tmp_path, IDS)
 
 
-@needs_robotics
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
+test_a_wrong_option_starts_nothing = needs_robotics(
+    refusals(
+        _command,
         ("--tasks", "FetchPush-v3", "did you mean 'FetchPush-v4'"),
         ("--tasks", "FetchSlide-v4", "there is no expert for FetchSlide-v4"),
         ("--noise", "0,0.5", "above 0 and below 2"),
         ("--max_steps", "0", "at least 1"),
-    ],
+    )
 )
-def test_a_wrong_option_starts_nothing(
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    output = tmp_path / "output"
-    assert_refused(_command(output, option, value), output, capsys, message)
-    assert not output.exists()
 
 
 @needs_robotics

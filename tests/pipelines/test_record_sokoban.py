@@ -1,27 +1,24 @@
 """Recorded Sokoban episodes, read back with Minari's own library and replayed."""
 
-import json
 import pathlib
 
-import gymnasium
 import numpy as np
 import pytest
 from recordings import (
+    assert_names_its_returns,
     assert_redoes_only,
-    assert_refused,
     assert_same_data_sets,
     assert_same_episodes,
+    assert_two_workers_record_alike,
     load,
-    seeds,
+    read,
+    refusals,
+    replays,
 )
 
 from gato.pipelines import record
 from gato.pipelines.recorders import domain, minari_writer
 from gato.pipelines.recorders.sokoban import Sokoban, SokobanGrid
-from gato.pipelines.sources.base import Partition
-from gato.pipelines.sources.minari import MinariSource
-from gato.schemas.config import Dataset
-from gato.schemas.episode import Episode
 from gato.tokenizers.spec import infer_spec
 
 EPISODES = 4
@@ -45,42 +42,20 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_stored_actions_replay_to_the_stored_episode(
     recorded: pathlib.Path, dataset_id: str
 ) -> None:
-    """The environment is rebuilt from what the data set says of it."""
-    dataset = load(recorded, dataset_id)
-    assert dataset.env_spec is not None
-    environment = gymnasium.make(dataset.env_spec)
-    pairs = zip(dataset.iterate_episodes(), seeds(recorded, dataset_id), strict=True)
-    for episode, seed in pairs:
-        observation, _ = environment.reset(seed=seed)
-        observations, outcomes, success = [observation], [], [False]
-        for action in episode.actions:
-            observation, *outcome, info = environment.step(action)
-            observations.append(observation)
-            outcomes.append(outcome)
-            success.append(info["success"])
-        rewards, terminations, truncations = zip(*outcomes, strict=True)
-        np.testing.assert_array_equal(episode.observations, observations)
-        np.testing.assert_array_equal(episode.rewards, rewards)
-        np.testing.assert_array_equal(episode.terminations, terminations)
-        np.testing.assert_array_equal(episode.truncations, truncations)
+    for episode, again in replays(recorded, dataset_id):
+        np.testing.assert_array_equal(episode.observations, again.observations)
+        np.testing.assert_array_equal(episode.rewards, again.rewards)
+        np.testing.assert_array_equal(episode.terminations, again.terminations)
+        np.testing.assert_array_equal(episode.truncations, again.truncations)
+        success = [False, *(info["success"] for info in again.infos)]
         np.testing.assert_array_equal(episode.infos["success"][:, 0], success)
-        assert terminations[-1] or truncations[-1]
+        assert again.terminations[-1] or again.truncations[-1]
         if dataset_id.endswith("expert-v0"):
             assert success[-1]
 
 
 def test_metadata_names_the_room_and_its_returns(recorded: pathlib.Path) -> None:
-    means = {}
-    for policy in ("expert", "random"):
-        dataset = load(recorded, f"sokoban/7x7/{policy}-v0")
-        means[policy] = np.mean(
-            [episode.rewards.sum() for episode in dataset.iterate_episodes()]
-        )
-    for policy in POLICIES:
-        metadata = load(recorded, f"sokoban/7x7/{policy}-v0").storage.metadata
-        assert json.loads(metadata["env_spec"])["id"] == "sokoban/7x7"
-        assert metadata["ref_max_score"] == pytest.approx(means["expert"])
-        assert metadata["ref_min_score"] == pytest.approx(means["random"])
+    assert_names_its_returns(recorded, "sokoban/7x7")
 
 
 def test_the_build_reads_pictures_and_cells(
@@ -92,15 +67,9 @@ def test_the_build_reads_pictures_and_cells(
         (recorded, "sokoban", "image"),
         (tmp_path, "sokoban_grid", "discrete"),
     ):
-        path = folder / name / "7x7" / "expert-v0"
-        dataset = Dataset.model_validate(
-            {"name": name, "format": "minari", "paths": [str(path)]}
-        )
-        where = Partition(path=str(path), relative_path="7x7/expert-v0")
-        episodes = list(MinariSource().read(where, dataset))
+        dataset, episodes = read(folder, f"{name}/7x7/expert-v0")
         assert len(episodes) == EPISODES
         for episode in episodes:
-            assert isinstance(episode, Episode), episode
             assert (episode.task, episode.success) == (f"{name}/7x7", True)
             (seen,) = infer_spec(episode, dataset).observations
             assert seen.kind == kind
@@ -161,9 +130,7 @@ def test_large_observations_are_written_in_smaller_batches(
 def test_two_workers_record_the_same_data(
     recorded: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    arguments = _command(tmp_path, "--workers", "2", "--data_format", "arrow")
-    assert record.main(arguments) == 0
-    assert_same_data_sets(recorded, tmp_path, IDS)
+    assert_two_workers_record_alike(_command, recorded, tmp_path, IDS)
 
 
 def test_the_same_command_redoes_only_what_is_missing(
@@ -174,22 +141,11 @@ def test_the_same_command_redoes_only_what_is_missing(
     assert_same_data_sets(recorded, tmp_path, IDS[:2])
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("--rooms", "7x6", "did you mean '7x7'"),
-        ("--noise", "0.5,1", "fractions between 0 and 1"),
-    ],
+test_a_wrong_option_starts_nothing = refusals(
+    _command,
+    ("--rooms", "7x6", "did you mean '7x7'"),
+    ("--noise", "0.5,1", "fractions between 0 and 1"),
 )
-def test_a_wrong_option_starts_nothing(
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    output = tmp_path / "output"
-    assert_refused(_command(output, option, value), output, capsys, message)
 
 
 @pytest.mark.slow
