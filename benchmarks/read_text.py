@@ -13,20 +13,14 @@ import gzip
 import io
 import json
 import pathlib
-import statistics
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from episode_reading import rates, read_ours
 
-from gato.pipelines.sources.registry import source_for
-from gato.schemas.config import Dataset
-from gato.schemas.episode import Unreadable
-
-_ROUNDS = 5
 _DOCUMENTS = 8000
 _PAIRS = 10_000
 _QUESTIONS = 20_000
@@ -138,40 +132,24 @@ def bare_vqa(path: pathlib.Path) -> Iterator[Any]:
         yield data, entry["question"], answers[entry["question_id"]]
 
 
-def ours(path: pathlib.Path, format: str, **options: Any) -> Iterator[Any]:
-    source = source_for(format)
-    config = Dataset(name="bench", format=format, paths=(str(path),), **options)  # type: ignore[arg-type]
-    for partition in source.partition(str(path), path.name, config):
-        for item in source.read(partition, config):
-            if isinstance(item, Unreadable):
-                raise SystemExit(f"unreadable: {item}")
-            yield item
-
-
-def seconds(read: Callable[[], Iterator[Any]], expected: int) -> float:
-    start = time.perf_counter()
-    count = sum(1 for _ in read())
-    if count != expected:
-        raise SystemExit(f"read {count} documents, expected {expected}")
-    return time.perf_counter() - start
-
-
 def compare(
     title: str,
     theirs: Callable[[], Iterator[Any]],
-    mine: Callable[[], Iterator[Any]],
+    mine: Callable[[], int],
     count: int,
     num_bytes: int,
 ) -> None:
-    # In turn, so that a busy moment of the machine falls on both.
-    times = [
-        (seconds(theirs, count), seconds(mine, count)) for _ in range(_ROUNDS + 1)
-    ][1:]
-    bare, own = (statistics.median(column) for column in zip(*times, strict=True))
+    ways = {"bare": lambda: sum(1 for _ in theirs()), "ours": mine}
+    found = rates(ways, count)
+    speed = num_bytes * found["ours"] / count / 1e6
     print(
-        f"{title:14} bare {count / bare:9,.0f} documents/s  ours {count / own:9,.0f}"
-        f" documents/s {num_bytes / own / 1e6:6,.0f} MB/s   {bare / own:.2f}x"
+        f"{title:14} bare {found['bare']:9,.0f} documents/s  ours {found['ours']:9,.0f}"
+        f" documents/s {speed:6,.0f} MB/s   {found['ours'] / found['bare']:.2f}x"
     )
+
+
+def ours(path: pathlib.Path, format: str, **options: Any) -> int:
+    return read_ours(format, str(path), path.name, **options)
 
 
 def main() -> None:
