@@ -158,7 +158,8 @@ def document(
     Args:
         tokenizer: Of the build's SentencePiece model.
         image: An encoded image, first.
-        text: What follows it, such as `question`'s; None before a caption.
+        text: What follows it, such as that of `gato.tokenizers.documents.question`;
+            None before a caption.
         options: The data set's image options in its manifest; the defaults if None.
 
     Raises:
@@ -176,12 +177,3 @@ def document(
     item = tokenize_document(whole, options or Image(), tokenizer)
     made = _make(item.tokens, item.kind, False, item.images, item.image_info)
     return made.part(0, len(made.patches)) if text is None else made
-
-
-def question(text: str) -> str:
-    """Returns the text that stands before an answer.
-
-    >>> question("What color is the box?")
-    'Q: What color is the box? A:'
-    """
-    return f"Q: {text} A:"

@@ -34,6 +34,15 @@ _IMAGE, _TEXT = int(Kind.IMAGE), int(Kind.TEXT)
 _QUESTION = _TEXT | QUESTION_BIT
 
 
+def question(text: str) -> str:
+    """Returns the text that stands before an answer.
+
+    >>> question("What color is the box?")
+    'Q: What color is the box? A:'
+    """
+    return f"Q: {text} A:"
+
+
 class _ImageStore:
     """Stores an image once where documents in a row hold the same bytes.
 

@@ -5,6 +5,7 @@ trained prefix (docs/specification.md section 1).
 """
 
 from gato.schemas.episode import TextPart
+from gato.tokenizers import documents
 
 
 def question_parts(question: str, answer: str) -> tuple[TextPart, TextPart]:
@@ -14,6 +15,6 @@ def question_parts(question: str, answer: str) -> tuple[TextPart, TextPart]:
     ['Q: How many? A:', 'two']
     """
     return (
-        TextPart(text=f"Q: {question} A:", eos=False, question=True),
+        TextPart(text=documents.question(question), eos=False, question=True),
         TextPart(text=answer),
     )

@@ -13,10 +13,11 @@ from episodes import text_tokenizer
 from minari_sets import NUM_EPISODES, nested_buffer, write_nested
 
 from gato.model.control import ControlDataset
-from gato.model.prefix import demonstration, document, join, question, single
+from gato.model.prefix import demonstration, document, join, single
 from gato.schemas.errors import GatoError, QuarantineError, UsageError
 from gato.schemas.record import KIND_MASK, Kind, decode_row
 from gato.schemas.tfrecord import iterate_records
+from gato.tokenizers.documents import question
 
 SAMPLE = pathlib.Path(__file__).parents[1] / "testdata/sample/build"
 TASK = "arms/reach"

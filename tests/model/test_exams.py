@@ -13,11 +13,12 @@ from gato.model.checkpoint import Checkpoints
 from gato.model.evaluation import documents
 from gato.model.evaluation.documents import load_exams, sit, token_f1
 from gato.model.policy import Policy
-from gato.model.prefix import document, question
+from gato.model.prefix import document
 from gato.model.shards import find_datasets
 from gato.schemas.errors import UsageError
 from gato.schemas.record import Kind, decode_row
 from gato.schemas.tfrecord import iterate_records
+from gato.tokenizers.documents import question
 
 
 def write(path, **datasets):

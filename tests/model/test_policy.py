@@ -11,8 +11,9 @@ from small_models import make_batch, random_params, small_model
 
 from gato.model import decoding
 from gato.model.policy import Policy
-from gato.model.prefix import Prefix, document, question, single
+from gato.model.prefix import Prefix, document, single
 from gato.schemas.record import Kind
+from gato.tokenizers.documents import question
 
 LENGTH = 32
 TEXT = text_tokenizer().vocabulary
