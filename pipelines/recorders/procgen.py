@@ -26,6 +26,7 @@ from gato.pipelines.recorders.domain import (
     Rollout,
 )
 from gato.pipelines.recorders.procgen_search import Rules, search
+from gato.pipelines.sources.procgen_games import GAMES
 
 # Of actions: the eight ways to move, and none of them.
 _LEFT_DOWN, _LEFT, _LEFT_UP, _DOWN, _STAY, _UP, _, _RIGHT, _RIGHT_UP, _FIRE = range(10)
@@ -113,7 +114,7 @@ class Procgen(Domain):
 
     def tasks(self) -> list[str]:
         """Returns the names of all games, sorted."""
-        return list(world.GAMES)
+        return list(GAMES)
 
     def has_expert(self, task: str) -> bool:
         """Returns whether the search was seen to solve the game."""
