@@ -7,8 +7,9 @@ Scores are the paper's (section 4.1): 100 * (return - random) / (expert - random
 mean over tasks, then over domains. `gato.model.evaluation.suite` says what a suite file
 holds. Each episode is prompted with one of the task's demonstrations; `--prompt_tokens
 0` shows what the weights do without, `--ablate shuffle_observations` what they do when
-each step is shown a recorded step's observation instead of its own. Captions and
-answers on held-back images are scored by `gato.model.evaluation.documents`.
+each step is shown a recorded step's observation instead of its own, `--ablate
+exchange_prompts` what they do when prompted with another task. Captions and answers on
+held-back images are scored by `gato.model.evaluation.documents`.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from gato.model.evaluation.observing import (
 )
 from gato.model.evaluation.plots import check_plot_can_be_drawn, draw_thresholds
 from gato.model.evaluation.progress import watch
+from gato.model.evaluation.prompting import exchanged_prompts
 from gato.model.evaluation.report import TABLE_WIDTH, Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
 from gato.model.evaluation.suite import Contest, load_suite
@@ -47,12 +49,13 @@ from gato.tokenizers.vocabulary import Vocabulary
 
 # A block's slots are a multiple of this, at most so many.
 _BLOCK_STEP, _LONGEST_BLOCK = 16, 256
-_ABLATIONS = ("shuffle_observations",)
+_ABLATIONS = ("shuffle_observations", "exchange_prompts")
 
 _EXAMPLES = """examples:
   gato-evaluate --checkpoint D --suite configs/suites/babyai.yaml
   gato-evaluate --checkpoint D --suite F --episodes 10 --prompt_tokens 0
   gato-evaluate --checkpoint D --suite F --ablate shuffle_observations
+  gato-evaluate --checkpoint D --suite F --ablate exchange_prompts
 
 What is remembered of an episode longer than a row of L slots: with --memory band the
 last L slots, as in the paper, so that a prompt is left behind; with --memory rows a
@@ -115,6 +118,11 @@ def _check(
         if not least <= value <= most:
             bounds = f"at least {least}" if most == np.inf else f"{least} to {most}"
             raise UsageError(f"{flag} is {bounds}, got {value}")
+    if arguments.ablate == "exchange_prompts" and not arguments.prompt_tokens:
+        raise UsageError(
+            "--ablate exchange_prompts prompts with another task's demonstrations, and"
+            " --prompt_tokens 0 with none. Leave one of the two out."
+        )
     if arguments.plot:
         check_plot_can_be_drawn(arguments.plot)
     if arguments.videos:
@@ -178,14 +186,16 @@ def _play(
         memory=arguments.memory,
     )
     observer: Observer = as_it_is
-    if arguments.ablate:
+    if arguments.ablate == "shuffle_observations":
         observer = ShuffledObservations(contests, arguments.seed)
+    exchanged = arguments.ablate == "exchange_prompts"
     arena = Arena(
         contests,
         policy,
         arguments.prompt_tokens,
         observer=observer,
         videos=_videos(arguments, contests, seeds),
+        prompters=exchanged_prompts(contests) if exchanged else None,
     )
     episodes = []
     with contextlib.closing(arena) as arena, Progress(console) as progress:

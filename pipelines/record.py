@@ -64,6 +64,7 @@ def _record_dm_control(
     max_steps: int,
     pixels: int | None,
     bodies: str | None,
+    goals: bool,
     **options: Any,
 ) -> None:
     from gato.pipelines.recorders import dm_control
@@ -72,6 +73,8 @@ def _record_dm_control(
         domain = dm_control.DMControlPixels(max_steps=max_steps, pixels=pixels)
     elif bodies is not None:
         domain = dm_control.RANDOM_BODIES[bodies](max_steps=max_steps)
+    elif goals:
+        domain = dm_control.DMControlGoals(max_steps=max_steps)
     else:
         domain = dm_control.DMControl(max_steps=max_steps)
     _play(domain, tasks, **options)

@@ -131,6 +131,8 @@ class Arena:
         answer_seconds: After so long an environment counts as hanging.
         observer: Makes slots of what an environment gives.
         videos: Where to write the videos of episodes, by number of task and seed.
+        prompters: For each task the one whose demonstrations it is prompted with; its
+            own if None.
     """
 
     def __init__(
@@ -141,8 +143,10 @@ class Arena:
         answer_seconds: float = ANSWER_SECONDS,
         observer: Observer = as_it_is,
         videos: Mapping[tuple[int, int], str] | None = None,
+        prompters: Sequence[Contest] | None = None,
     ) -> None:
         self._observer = observer
+        self._prompters = contests if prompters is None else prompters
         self._videos = videos or {}
         self._contests = contests
         self._policy = policy
@@ -201,7 +205,7 @@ class Arena:
         for row, playing in begun.items():
             if row not in self._playing:
                 continue
-            control = self._contests[playing.task].control
+            control = self._prompters[playing.task].control
             number = playing.seed - seeds.start
             prompts[row] = control.prompt(self._prompt_tokens, number)
             with self._costing_the_episode(row, playing) as failures:

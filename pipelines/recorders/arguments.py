@@ -143,7 +143,8 @@ def make_parser() -> argparse.ArgumentParser:
         dm_control,
         "--max_steps",
         1000,
-        "length of every episode (default and at most: 1000)",
+        "length of every episode (default and at most: 1000; with --goals, whose steps"
+        " are four of the suite's, they end at 250)",
     )
     suite = dm_control.add_mutually_exclusive_group()
     suite.add_argument(
@@ -156,6 +157,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--bodies",
         choices=("small", "large"),
         help="draw a body for each episode, a little or far off the suite's",
+    )
+    suite.add_argument(
+        "--goals",
+        action="store_true",
+        help="play tasks that differ in a goal that is not observed, one corner each:"
+        " point_mass-reach_top_left and three more",
     )
     sokoban = add("sokoban", fractions, seeded)
     _add_tasks(sokoban, "--rooms", "sizes of 7x7, 8x8 and 10x10, or all")

@@ -65,7 +65,11 @@ data set (ref_max_score, ref_min_score).
 With --bodies, DIR/dm_control_random_small/<task>/<policy>-v0 or ..._large/...: gear of
 actuators, range, stiffness and damping of joints, size and density of geoms are scaled
 in each episode, each by a number of its own: small by 0.9 to 0.95 or 1.05 to 1.1, large
-by 0.6 to 0.8 or 1.2 to 1.4. The episode's seed, which is stored, decides them."""
+by 0.6 to 0.8 or 1.2 to 1.4. The episode's seed, which is stored, decides them.
+
+With --goals, DIR/dm_control_goals/<task>/<policy>-v0: point_mass-reach_top_left,
+..._top_right, ..._bottom_left and ..._bottom_right, where the target is in a corner and
+not observed, so that without a prompt nothing tells one task from another."""
 
 _DM_CONTROL_EXAMPLES = """examples:
   gato-record dm_control --output raw --tasks cartpole-swingup,reacher-hard
@@ -73,6 +77,7 @@ _DM_CONTROL_EXAMPLES = """examples:
   gato-record dm_control --output raw --tasks hopper-hop --policies random
   gato-record dm_control --output raw --tasks cartpole-balance --pixels 64
   gato-record dm_control --output raw --tasks all --bodies large --workers 8
+  gato-record dm_control --output raw --tasks all --goals --max_steps 75
 
 Frames are drawn by what MUJOCO_GL names: egl or osmesa. A build reads them with format
 minari and paths such as raw/dm_control/*/*-v0."""

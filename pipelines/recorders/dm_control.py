@@ -5,7 +5,8 @@ comes without experts, so those here are written by hand (`dm_control_experts.py
 11 tasks; the others are played at random. Observations are the suite's numbers, or
 frames and nothing beside them. Nothing is achieved or missed in these tasks: all is
 told by rewards in [0, 1]. Bodies are the suite's, or another in each episode
-(`dm_control_bodies.py`).
+(`dm_control_bodies.py`). Beside the suite's tasks there are four of point_mass that
+nothing observed tells apart (`dm_control_goals.py`).
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from gato.pipelines.recorders import continuous
 from gato.pipelines.recorders import dm_control_bodies as random_bodies
+from gato.pipelines.recorders import dm_control_goals as goals
 from gato.pipelines.recorders import dm_control_world as world
 from gato.pipelines.recorders.dm_control_experts import EXPERTS, make_expert
 from gato.pipelines.recorders.domain import (
@@ -193,6 +195,18 @@ class DMControlRandomLarge(DMControlRandomSmall):
 
     namespace: ClassVar[str] = "dm_control_random_large"
     bodies: ClassVar[str] = "large"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DMControlGoals(DMControl):
+    """Tasks that differ in their goal alone, which is not observed."""
+
+    namespace: ClassVar[str] = "dm_control_goals"
+    _made = goals.CornerTask
+
+    def tasks(self) -> list[str]:
+        """Returns the names of the goals, sorted."""
+        return sorted(goals.GOALS)
 
 
 RANDOM_BODIES = {

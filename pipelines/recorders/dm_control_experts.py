@@ -5,7 +5,7 @@ Each looks into the simulation and returns an action, not yet clipped:
 - cartpole: a linear regulator near the top; to swing up, energy is pumped in while the
   cart is drawn to the middle;
 - reacher: the angles that reach the target, and a spring and damper on each joint;
-- point_mass: a spring and damper to the middle;
+- point_mass: a spring and damper to the target, wherever that lies;
 - cheetah and walker: planning (`planner.py`).
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gato.pipelines.recorders.dm_control_goals import GOALS
 from gato.pipelines.recorders.dm_control_planner import PROBLEMS
 from gato.pipelines.recorders.planner import Planner
 
@@ -30,7 +31,7 @@ _PUMP, _PLACE, _SLOW = 10.0, 0.3, 0.3
 _REACH, _REACH_DAMPING = 4.0, 0.6
 _LINK = 0.12  # from joint to joint, and on to the finger
 _WRIST = 0.04  # how far it stays within its range
-_CENTRE, _CENTRE_DAMPING = 40.0, 3.0
+_APPROACH, _APPROACH_DAMPING = 40.0, 3.0
 
 
 def _half_turn(angle: float) -> float:
@@ -66,8 +67,9 @@ def _reach(physics: Any) -> NDArray[np.float64]:
     return _REACH * error - _REACH_DAMPING * physics.data.qvel
 
 
-def _centre(physics: Any) -> NDArray[np.float64]:
-    return -_CENTRE * physics.data.qpos - _CENTRE_DAMPING * physics.data.qvel
+def _approach(physics: Any) -> NDArray[np.float64]:
+    away = physics.data.qpos - physics.named.model.geom_pos["target", :2]
+    return -_APPROACH * away - _APPROACH_DAMPING * physics.data.qvel
 
 
 _CONTROLLERS: dict[str, tuple[str, Controller]] = {
@@ -75,9 +77,10 @@ _CONTROLLERS: dict[str, tuple[str, Controller]] = {
     "cartpole-balance_sparse": ("linear regulator", _balance),
     "cartpole-swingup": ("energy pump and linear regulator", _swing_up),
     "cartpole-swingup_sparse": ("energy pump and linear regulator", _swing_up),
-    "point_mass-easy": ("spring and damper", _centre),
+    "point_mass-easy": ("spring and damper", _approach),
     "reacher-easy": ("inverse kinematics, spring and damper", _reach),
     "reacher-hard": ("inverse kinematics, spring and damper", _reach),
+    **{goal: ("spring and damper", _approach) for goal in GOALS},
 }
 EXPERTS = {name: said for name, (said, _) in _CONTROLLERS.items()} | {
     name: "planning by predictive sampling, which knows model and reward"

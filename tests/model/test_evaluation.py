@@ -283,6 +283,8 @@ def test_the_command_plays_a_real_level_and_writes_what_it_found(
     assert (found["memory"], found["prompt_tokens"]) == ("band", 300)
     assert evaluate.main([*arguments, "--prompt_tokens", "513"]) == 2
     assert "0 to 512" in capsys.readouterr().err
+    assert evaluate.main([*arguments, "--ablate", "exchange_prompts"]) == 2
+    assert "demonstrations of another task" in capsys.readouterr().err
 
 
 def test_a_suite_of_the_repository_is_one(checkpoint):

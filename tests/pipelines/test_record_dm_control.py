@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import gymnasium
 import numpy as np
 import pytest
 from recordings import (
@@ -30,6 +31,7 @@ from gato.pipelines import record
 from gato.pipelines.recorders import dm_control_world, domain
 from gato.pipelines.recorders.dm_control import RANDOM_BODIES, DMControl
 from gato.pipelines.recorders.dm_control_experts import EXPERTS, make_expert
+from gato.pipelines.recorders.dm_control_goals import GOALS, REPEAT, CornerTask
 
 TASKS = ("cartpole-swingup", "walker-stand")
 EPISODES, STEPS = 2, 20
@@ -38,6 +40,7 @@ IDS = [f"dm_control/{task}/{policy}-v0" for task in TASKS for policy in POLICIES
 SIZES = {
     "cartpole-swingup": {"position": 3, "velocity": 2},
     "walker-stand": {"orientations": 14, "height": 1, "velocity": 9},
+    "point_mass-reach_top_left": {"position": 2, "velocity": 2},
 }
 
 
@@ -96,14 +99,53 @@ def test_episodes_of_drawn_bodies_replay_from_their_seeds(
     assert factors[0][0][0] == (0.9 if bodies == "small" else 0.6)
 
 
-def test_bodies_are_not_seen_as_frames(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", [("--bodies", "small"), ("--goals",)])
+def test_only_the_suites_own_tasks_are_seen_as_frames(
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    option: tuple[str, ...],
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        record.main(_command(tmp_path, "--pixels", "64", "--bodies", "small"))
+        record.main(_command(tmp_path, "--pixels", "64", *option))
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert "--bodies: not allowed with argument --pixels" in said
+    assert f"{option[0]}: not allowed with argument --pixels" in said
+
+
+def test_goals_differ_in_their_rewards_alone(tmp_path: pathlib.Path) -> None:
+    """Recorded, and then played again with the other goals' rewards."""
+    goal = "point_mass-reach_top_left"
+    few = ("--tasks", goal, "--policies", "expert,random", "--goals")
+    assert record.main(_command(tmp_path, *few)) == 0
+    dataset_id = f"dm_control_goals/{goal}/expert-v0"
+    _assert_replays(tmp_path, dataset_id)
+    metadata = load(tmp_path, dataset_id).storage.metadata
+    assert json.loads(metadata["env_spec"])["id"] == f"dm_control_goals/{goal}"
+    ways = [gymnasium.make(f"dm_control_goals/{goal}") for goal in GOALS]
+    seen = [way.reset(seed=5)[0] for way in ways]
+    rewards = []
+    # First to the top and the left, where one of the four is rewarded, and stay there.
+    for _ in range(120):
+        away = seen[0]["position"] - GOALS[goal]
+        action = np.clip(-20 * away - seen[0]["velocity"], -1, 1).astype(np.float32)
+        outcomes = [way.step(action) for way in ways]
+        seen = [outcome[0] for outcome in outcomes]
+        rewards.append([outcome[1] for outcome in outcomes])
+        for one in seen:
+            np.testing.assert_array_equal(one["position"], seen[0]["position"])
+            np.testing.assert_array_equal(one["velocity"], seen[0]["velocity"])
+    last = dict(zip(GOALS, rewards[-1], strict=True))
+    assert last.pop(goal) > 0.9 * REPEAT
+    assert max(last.values()) < 0.01
+
+
+def test_repeated_actions_end_with_the_suites_episode() -> None:
+    task = CornerTask("point_mass-reach_top_left")
+    task.reset(seed=3)
+    action = np.zeros(2, np.float32)
+    ends = [task.step(action)[2:4] for _ in range(dm_control_world.MAX_STEPS // REPEAT)]
+    assert ends[-1] == (False, True)
+    assert set(ends[:-1]) == {(False, False)}
 
 
 def test_an_episode_does_not_depend_on_those_before() -> None:

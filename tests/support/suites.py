@@ -66,11 +66,25 @@ class Stubborn:
         return {row: np.array([self._action]) for row in observations}
 
 
-def play(suite, policy, episodes, answer_seconds=30.0, prompt_tokens=0, observer=None):
+def play(
+    suite,
+    policy,
+    episodes,
+    answer_seconds=30.0,
+    prompt_tokens=0,
+    observer=None,
+    prompters_of=None,
+):
     """Plays a suite; returns its tasks and episodes."""
     contests = load_suite(suite, trained())
-    observer = observer or as_it_is
-    arena = Arena(contests, policy, prompt_tokens, answer_seconds, observer)
+    arena = Arena(
+        contests,
+        policy,
+        prompt_tokens,
+        answer_seconds,
+        observer or as_it_is,
+        prompters=prompters_of(contests) if prompters_of else None,
+    )
     try:
         seeds = evaluation_seeds(0, episodes)
         return contests, list(arena.play(seeds))
