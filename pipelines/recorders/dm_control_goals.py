@@ -46,12 +46,12 @@ class CornerTask(world.SuiteTask):
         self, action: NDArray[np.float32]
     ) -> tuple[world.Observation, float, bool, bool, dict[str, Any]]:
         """Takes `REPEAT` steps of the suite's control, whose rewards are added."""
-        total = 0.0
-        for _ in range(REPEAT):
-            seen, reward, terminated, truncated, about = super().step(action)
-            total += reward
+        seen, total, terminated, truncated, about = super().step(action)
+        for _ in range(REPEAT - 1):
             if terminated or truncated:
                 break
+            seen, reward, terminated, truncated, about = super().step(action)
+            total += reward
         return seen, total, terminated, truncated, about
 
 

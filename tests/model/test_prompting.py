@@ -48,9 +48,7 @@ def test_a_task_without_another_is_refused(tmp_path):
 
 def test_the_command_refuses_to_exchange_what_is_not_there(tmp_path, capsys):
     contests = load_suite(write_suite(tmp_path / "s.yaml", {}), trained())
-    arguments = evaluate._parser().parse_args(
-        ["--checkpoint", "c", "--suite", "s", "--ablate", "exchange_prompts"]
-        + ["--prompt_tokens", "0"]
-    )
+    command = "--checkpoint c --suite s --ablate exchange_prompts --prompt_tokens 0"
+    arguments = evaluate._parser().parse_args(command.split())
     with pytest.raises(UsageError, match="Leave one of the two out"):
         evaluate._check(arguments, contests, 512)
