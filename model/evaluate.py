@@ -60,7 +60,8 @@ _EXAMPLES = """examples:
 What is remembered of an episode longer than a row of L slots: with --memory band the
 last L slots, as in the paper, so that a prompt is left behind; with --memory rows a
 full row is begun anew as a row of training is: the prompt, then newest timesteps. A
-prompt has at most L slots with band, and with rows as many as in training."""
+prompt has at most L slots with band, and with rows as many as in the training of its
+data set."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,25 +90,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def longest_prompt(contests: Sequence[Contest], length: int, memory: Memory) -> int:
-    """Returns how long prompts are unless it is said: with `rows`, as in training.
+def prompt_lengths(
+    contests: Sequence[Contest], length: int, memory: Memory, asked: int | None = None
+) -> list[int]:
+    """Returns how many slots each task's prompt may take.
 
     Args:
         contests: The tasks.
         length: L.
-        memory: What is remembered of a long episode.
+        memory: With `rows` prompts are as long as in each task's rows of training,
+            unless it is said.
+        asked: The length for all tasks, if it is said.
     """
-    if memory == "band" or not contests:
-        return length
-    return min(length, max(one.control.trained_prompt for one in contests))
+    if asked is not None:
+        return [asked] * len(contests)
+    if memory == "band":
+        return [length] * len(contests)
+    return [min(length, one.control.trained_prompt) for one in contests]
 
 
 def _check(
     arguments: argparse.Namespace, contests: Sequence[Contest], length: int
 ) -> None:
-    """Resolves the prompt's length, and refuses numbers that mean nothing."""
+    """Resolves the prompts' lengths, and refuses numbers that mean nothing."""
+    arguments.prompt_lengths = prompt_lengths(
+        contests, length, arguments.memory, arguments.prompt_tokens
+    )
     if arguments.prompt_tokens is None:
-        arguments.prompt_tokens = longest_prompt(contests, length, arguments.memory)
+        arguments.prompt_tokens = max(arguments.prompt_lengths, default=length)
     for flag, value, least, most in (
         ("--episodes", arguments.episodes, 1, np.inf),
         ("--batch", arguments.batch, 1, np.inf),
@@ -192,7 +202,7 @@ def _play(
     arena = Arena(
         contests,
         policy,
-        arguments.prompt_tokens,
+        arguments.prompt_lengths,
         observer=observer,
         videos=_videos(arguments, contests, seeds),
         prompters=exchanged_prompts(contests) if exchanged else None,

@@ -23,7 +23,7 @@ import rich.text
 
 from gato.model.command import run_command
 from gato.model.control import flatten
-from gato.model.evaluate import longest_prompt, make_policy
+from gato.model.evaluate import make_policy, prompt_lengths
 from gato.model.evaluation.progress import watch
 from gato.model.evaluation.report import TABLE_WIDTH, Report
 from gato.model.evaluation.rollouts import Arena, Episode, evaluation_seeds
@@ -162,9 +162,9 @@ def _execute(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         memory=arguments.memory,
     )
-    prompt = longest_prompt(contests, trained.model.sequence_length, arguments.memory)
+    lengths = prompt_lengths(contests, trained.model.sequence_length, arguments.memory)
     recorder = Recorder(seeds[0])
-    arena = Arena(contests, policy, prompt, observer=recorder)
+    arena = Arena(contests, policy, lengths, observer=recorder)
     progress = Progress(rich.console.Console(stderr=True))
     with contextlib.closing(arena), progress:
         episodes = list(watch(arena, seeds, len(contests), progress))

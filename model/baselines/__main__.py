@@ -61,7 +61,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _play(contest: Contest, actor: Actor, seeds: range, task: int) -> list[Episode]:
-    with contextlib.closing(Arena([contest], actor, prompt_tokens=0)) as arena:
+    with contextlib.closing(Arena([contest], actor, prompt_tokens=[0])) as arena:
         return [dataclasses.replace(one, task=task) for one in arena.play(seeds)]
 
 

@@ -125,6 +125,7 @@ class Report:
                 {
                     "seed": one.seed,
                     "steps": one.steps,
+                    "prompt_tokens": one.prompt_tokens,
                     "return": one.reward,
                     "success": one.success,
                     "failure": one.failure,

@@ -40,6 +40,7 @@ class Episode:
         steps: Actions taken.
         reward: Sum of its rewards; None if it crashed.
         success: Whether the task was solved; None where the environment does not say.
+        prompt_tokens: Slots of its prompt.
         failure: Why it has no return; None if it has one.
         video: Its file, if one was asked for and could be written.
         no_video: Why it could not.
@@ -50,6 +51,7 @@ class Episode:
     steps: int
     reward: float | None
     success: bool | None
+    prompt_tokens: int = 0
     failure: str | None = None
     video: str | None = None
     no_video: str | None = None
@@ -82,6 +84,7 @@ class _Playing:
     task: int
     seed: int
     observation: Any = None
+    prompt_tokens: int = 0
     rewards: list[float] = dataclasses.field(default_factory=list)
     success: bool | None = None
     video: str | None = None
@@ -93,6 +96,7 @@ class _Playing:
             task=self.task,
             seed=self.seed,
             steps=len(self.rewards),
+            prompt_tokens=self.prompt_tokens,
             reward=None if failure else math.fsum(self.rewards),
             success=None if failure else self.success,
             failure=failure,
@@ -127,7 +131,7 @@ class Arena:
     Args:
         contests: The suite's tasks.
         policy: Who acts; it has one row for each environment.
-        prompt_tokens: Longest prompt; 0 for none.
+        prompt_tokens: Of each task's prompt at most; 0 for none.
         answer_seconds: After so long an environment counts as hanging.
         observer: Makes slots of what an environment gives.
         videos: Where to write the videos of episodes, by number of task and seed.
@@ -139,7 +143,7 @@ class Arena:
         self,
         contests: Sequence[Contest],
         policy: Actor,
-        prompt_tokens: int,
+        prompt_tokens: Sequence[int],
         answer_seconds: float = ANSWER_SECONDS,
         observer: Observer = as_it_is,
         videos: Mapping[tuple[int, int], str] | None = None,
@@ -207,7 +211,9 @@ class Arena:
                 continue
             control = self._prompters[playing.task].control
             number = playing.seed - seeds.start
-            prompts[row] = control.prompt(self._prompt_tokens, number)
+            prompt = control.prompt(self._prompt_tokens[playing.task], number)
+            playing.prompt_tokens = 0 if prompt is None else len(prompt)
+            prompts[row] = prompt
             with self._costing_the_episode(row, playing) as failures:
                 playing.observation = self._processes[row].answer()
             yield from failures

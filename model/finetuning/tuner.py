@@ -83,7 +83,7 @@ class Tuner:
         rows = min(environments, len(seeds))
         self._policy = make_policy(trained, [contest], rows, temperature=temperature)
         # Its simulators start once for all numbers of demonstrations.
-        self._arena = Arena([self._contest], self._policy, prompt_tokens)
+        self._arena = Arena([self._contest], self._policy, [prompt_tokens])
         self._mesh = make_mesh({"data": 1, "fsdp": 1, "tensor": 1})
         self._shardings = state_shardings(self._model, self._mesh)
         self._step = jax.jit(

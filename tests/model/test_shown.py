@@ -30,7 +30,7 @@ def _toys_are_found(monkeypatch):
 
 def play(suite, videos, episodes=2):
     contests = load_suite(suite, trained())
-    arena = rollouts.Arena(contests, Stubborn(rows=1), 0, 60.0, videos=videos)
+    arena = rollouts.Arena(contests, Stubborn(rows=1), [0], 60.0, videos=videos)
     try:
         return list(arena.play(rollouts.evaluation_seeds(0, episodes)))
     finally:

@@ -75,8 +75,13 @@ def play(
     observer=None,
     prompters_of=None,
 ):
-    """Plays a suite; returns its tasks and episodes."""
+    """Plays a suite; returns its tasks and episodes.
+
+    `prompt_tokens` is of all tasks, or a list.
+    """
     contests = load_suite(suite, trained())
+    if isinstance(prompt_tokens, int):
+        prompt_tokens = [prompt_tokens] * len(contests)
     arena = Arena(
         contests,
         policy,
