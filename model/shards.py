@@ -18,7 +18,7 @@ from gato.schemas.manifest import (
     ShardInfo,
     load_dataset_manifest,
 )
-from gato.schemas.shards import find_shards
+from gato.schemas.shards import SIDECAR_SUFFIXES, find_shards
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,14 @@ class Dataset:
 
 
 def _match(patterns: Sequence[str]) -> dict[str, list[str]]:
-    """Returns the names of matched files by folder."""
+    """Returns the names of matched files by folder.
+
+    A shell that spells out `train-*` gives what lies beside each shard as well.
+    """
+    given = set(patterns)
+    beside = {f"{one}{suffix}" for one in patterns for suffix in SIDECAR_SUFFIXES}
     matched: dict[str, list[str]] = {}
-    for pattern in patterns:
+    for pattern in sorted(given - beside, key=patterns.index):
         for path in find_shards(pattern, "train"):
             folder, _, name = path.rpartition("/")
             names = matched.setdefault(folder or ".", [])

@@ -9,6 +9,8 @@ from gato.schemas.errors import UsageError
 from gato.schemas.manifest import ATTEMPT_NAME, FRAGMENTS_FOLDER, MANIFEST_NAME
 
 SPLITS = ("train", "validation")
+# Of what lies beside a shard: its records' offsets, and the summary written last.
+_INDEX_SUFFIX, _SUMMARY_SUFFIX = SIDECAR_SUFFIXES = (".idx", ".json")
 _NAME = re.compile(
     r"^(?P<split>[a-z]+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.tfrecord$"
 )
@@ -32,12 +34,12 @@ class ShardName:
     @property
     def index_name(self) -> str:
         """Name of the offsets' sidecar."""
-        return f"{self}.idx"
+        return f"{self}{_INDEX_SUFFIX}"
 
     @property
     def summary_name(self) -> str:
         """Name of the summary that is written last."""
-        return f"{self}.json"
+        return f"{self}{_SUMMARY_SUFFIX}"
 
     @classmethod
     def parse(cls, name: str) -> "ShardName | None":

@@ -56,6 +56,20 @@ def test_a_glob_chooses_shards(folder):
     assert [shard.name for shard in found.train] == ["train-00001-of-00002.tfrecord"]
 
 
+def test_what_a_shell_makes_of_a_glob_is_the_glob(folder):
+    """It spells it out, with the offsets and the summary beside each shard."""
+    names = [f"train-{shard:05d}-of-00002.tfrecord" for shard in range(2)]
+    for name in names:
+        (folder / "control" / f"{name}.json").touch()
+    spelt = sorted(str(path) for path in folder.glob("control/train-*"))
+    assert len(spelt) == 6
+    (found,) = find_datasets(spelt)
+    assert [shard.name for shard in found.train] == names
+    # A shard's offsets alone are no shard.
+    with pytest.raises(UsageError, match="no TFRecord shards match"):
+        find_datasets([f"{folder}/control/{names[0]}.idx"])
+
+
 @pytest.mark.parametrize("end", ["", "/"])
 def test_a_folder_stands_for_its_training_shards(folder, end):
     (folder / "control" / "demonstrations.tfrecord").touch()
