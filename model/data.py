@@ -216,8 +216,10 @@ def validation_batches(
     rows: int,
     groups: int,
     threads: int,
-) -> Iterator[Batch]:
+) -> Iterator[tuple[Batch, NDArray[np.bool_]]]:
     """Yields the first `rows` validation rows of each data set, the last batch padded.
+
+    Beside each batch stands which of its slots [B, L] are a prompt's.
 
     Raises:
         GatoError: If a shard is missing, or a record is corrupt.
@@ -232,7 +234,7 @@ def validation_batches(
         part = np.full(batch_size, NO_ROW, np.int64)
         found = ids[begin : begin + batch_size]
         part[: len(found)] = found
-        yield assembler.assemble(part, groups=groups)
+        yield assembler.assemble(part, groups=groups), assembler.in_prompts(part)
 
 
 def put(batch: Batch, mesh: Mesh, groups: int | None = None) -> Batch:

@@ -24,6 +24,7 @@ from gato.schemas.record import (
     KIND_MASK,
     MAX_LOCAL_POSITION,
     PATCH_SIZE,
+    PROMPT_BIT,
     Kind,
     Row,
     decode_example,
@@ -223,6 +224,15 @@ class Assembler:
             places,
             *self._pool(images, groups, places),
         )
+
+    def in_prompts(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns which slots of the given rows are a prompt's, [B, L].
+
+        Args:
+            ids: As `assemble` takes them.
+        """
+        fields, _, _ = self._read(ids)
+        return (fields["kind"] & PROMPT_BIT) > 0
 
     def _read(
         self, ids: NDArray[np.int64]

@@ -3,7 +3,9 @@
 A loss that falls shows little: action tokens are few and uneven. So beside the action
 loss stand the unigram entropy of the same tokens (what the best constant guess costs)
 and the loss of the same weights when each timestep is shown another timestep's
-observation. Below both, the model reads its observations.
+observation. Below both, the model reads its observations. Where windows follow a
+prompt, their action loss stands beside that of the same windows without it: what the
+prompt is worth.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,6 +23,14 @@ from gato.model.step import Model, State
 from gato.schemas.record import Kind
 
 _ACTIONS = (Kind.DISCRETE_ACTION, Kind.CONTINUOUS_ACTION)
+# What `validate` sums, in this order.
+_LOSSES = (
+    "action_loss",
+    "action_loss_permuted",
+    "prompted_loss",
+    "prompted_loss_hidden",
+    "text_loss",
+)
 
 
 def permute_observations(batch: Batch, seed: int = 0) -> Batch:
@@ -61,6 +71,28 @@ def permute_observations(batch: Batch, seed: int = 0) -> Batch:
         tokens_BL=tokens.reshape(batch.tokens_BL.shape),
         patches_GPC=new_patches.reshape(batch.patches_GPC.shape),
     )
+
+
+def hide_prompts(batch: Batch, in_prompts_BL: NDArray[np.bool_]) -> Batch:
+    """Returns the batch with prompts apart, so that what follows one does not see it.
+
+    Args:
+        batch: On the host.
+        in_prompts_BL: Which slots are a prompt's.
+    """
+    return batch._replace(
+        # Images keep their slots, as pools are in slot order.
+        segment_BL=np.where(in_prompts_BL, 0, batch.segment_BL).astype(np.uint8),
+        loss_mask_BL=np.where(in_prompts_BL, 0, batch.loss_mask_BL).astype(np.uint8),
+    )
+
+
+def after_prompts(batch: Batch, in_prompts_BL: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns the slots [B, L] of windows that follow a prompt, without the prompts."""
+    rows_B1 = np.arange(len(batch.segment_BL))[:, None]
+    segments_BL = rows_B1 * 256 + batch.segment_BL  # A row has at most 255.
+    prompted = np.unique(segments_BL[in_prompts_BL])
+    return np.isin(segments_BL, prompted) & ~in_prompts_BL
 
 
 def _derangement(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -109,7 +141,7 @@ def make_evaluate(
 def validate(
     evaluate: Callable[[State, Batch], tuple[NDArray, NDArray]],
     params: State,
-    batches: Iterable[Batch],
+    batches: Iterable[tuple[Batch, NDArray[np.bool_]]],
     names: list[str],
     vocabulary_size: int,
 ) -> dict[str, Any]:
@@ -118,55 +150,70 @@ def validate(
     Args:
         evaluate: Of `make_evaluate`.
         params: The weights.
-        batches: On the host.
+        batches: On the host, each with which of its slots are a prompt's.
         names: Of the data sets.
         vocabulary_size: Ids are below it.
 
     Returns:
         `action_loss`, `action_loss_permuted`, `action_unigram_entropy`,
-        `action_targets`, `text_loss`, `text_targets` (null where there are no such
-        targets) and under `datasets` the same for each data set that has any.
+        `action_targets`, `prompted_loss`, `prompted_loss_hidden` (of the actions after
+        prompts, and of the same without these), `prompted_targets`, `text_loss`,
+        `text_targets` (null where there are no such targets) and under `datasets` the
+        same for each data set that has any.
     """
-    sums = np.zeros((len(names), 3))  # action loss, permuted action loss, text loss
+    sums = np.zeros((len(names), len(_LOSSES)))
+    targets = np.zeros((len(names), len(_LOSSES)), np.int64)
     counts = np.zeros((len(names), vocabulary_size), np.int64)
-    text_targets = np.zeros(len(names), np.int64)
-    for batch in batches:
+    for batch, in_prompts in batches:
         losses, is_target = evaluate(params, batch)
-        is_action = np.isin(batch.kind_BL, _ACTIONS) & is_target
-        is_text = (batch.kind_BL == Kind.TEXT) & is_target
-        permuted = np.zeros_like(losses)
-        if is_action.any():
+        action = np.isin(batch.kind_BL, _ACTIONS) & is_target
+        text = (batch.kind_BL == Kind.TEXT) & is_target
+        prompted = action & after_prompts(batch, in_prompts)
+        permuted, hidden = np.zeros_like(losses), np.zeros_like(losses)
+        if action.any():
             permuted, _ = evaluate(params, permute_observations(batch))
+        if prompted.any():
+            hidden, _ = evaluate(params, hide_prompts(batch, in_prompts))
+        measured = (
+            (losses, action),
+            (permuted, action),
+            (losses, prompted),
+            (hidden, prompted),
+            (losses, text),
+        )
         for index in np.unique(batch.dataset_B[batch.dataset_B >= 0]):
             mine = (batch.dataset_B == index)[:, None]
-            action, text = is_action & mine, is_text & mine
-            sums[index, 0] += losses[action].sum(dtype=np.float64)
-            sums[index, 1] += permuted[action].sum(dtype=np.float64)
-            sums[index, 2] += losses[text].sum(dtype=np.float64)
+            for column, (values, chosen) in enumerate(measured):
+                sums[index, column] += values[chosen & mine].sum(dtype=np.float64)
+                targets[index, column] += (chosen & mine).sum()
             counts[index] += np.bincount(
-                batch.tokens_BL[action], minlength=vocabulary_size
+                batch.tokens_BL[action & mine], minlength=vocabulary_size
             )
-            text_targets[index] += text.sum()
-    figures = _figures(sums.sum(0), counts.sum(0), int(text_targets.sum()))
+    figures = _figures(sums.sum(0), targets.sum(0), counts.sum(0))
     figures["datasets"] = {
-        name: _figures(sums[index], counts[index], int(text_targets[index]))
+        name: _figures(sums[index], targets[index], counts[index])
         for index, name in enumerate(names)
-        if counts[index].any() or text_targets[index]
+        if targets[index].any()
     }
     return figures
 
 
 def _figures(
-    sums: NDArray[np.floating], counts: NDArray[np.integer], text_targets: int
+    sums: NDArray[np.floating],
+    targets: NDArray[np.integer],
+    counts: NDArray[np.integer],
 ) -> dict[str, Any]:
-    actions = int(counts.sum())
+    means = {
+        name: float(total) / int(number) if number else None
+        for name, total, number in zip(_LOSSES, sums, targets, strict=True)
+    }
+    actions, _, prompted, _, text = targets.tolist()
     return {
-        "action_loss": float(sums[0]) / actions if actions else None,
-        "action_loss_permuted": float(sums[1]) / actions if actions else None,
+        **means,
         "action_unigram_entropy": unigram_entropy(counts) if actions else None,
         "action_targets": actions,
-        "text_loss": float(sums[2]) / text_targets if text_targets else None,
-        "text_targets": text_targets,
+        "prompted_targets": prompted,
+        "text_targets": text,
     }
 
 
@@ -188,6 +235,11 @@ def _lines(figures: dict[str, Any]) -> list[str]:
             f"action loss {figures['action_loss']:.4f} nats; unigram entropy"
             f" {figures['action_unigram_entropy']:.4f}; with permuted observations"
             f" {figures['action_loss_permuted']:.4f}"
+        )
+    if figures["prompted_targets"]:
+        lines.append(
+            f"action loss after prompts {figures['prompted_loss']:.4f} nats; the same"
+            f" without them {figures['prompted_loss_hidden']:.4f}"
         )
     if figures["text_targets"]:
         lines.append(f"text loss {figures['text_loss']:.4f} nats")

@@ -1,5 +1,6 @@
 """The order of batches: pure in (seed, t), the same on any number of hosts, mixed."""
 
+import pathlib
 import time
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from gato.model.data import Batches, Order, Prefetcher, pool_sizes, validation_batches
 from gato.model.shards import find_datasets
 from gato.schemas.errors import GatoError
+from gato.schemas.record import decode_row
+from gato.schemas.tfrecord import iterate_records
 
 
 def batches(build, **changes):
@@ -83,12 +86,33 @@ def test_pool_sizes_follow_the_expected_share_of_images(build):
 def test_validation_reads_the_first_rows_of_each_data_set_and_pads(build):
     datasets = find_datasets([build])
     options = {"batch_size": 4, "groups": 2, "threads": 2}
-    found = list(validation_batches(datasets, rows=3, **options))
+    found = [batch for batch, _ in validation_batches(datasets, rows=3, **options)]
     sources = np.concatenate([batch.dataset_B for batch in found]).tolist()
     assert sources == [0] * 3 + [1] * 3 + [2] * 3 + [-1] * 3
     assert not found[-1].loss_mask_BL[1:].any()
     everything = validation_batches(datasets, rows=100, **options)
-    assert sum((batch.dataset_B >= 0).sum() for batch in everything) == 24
+    assert sum((batch.dataset_B >= 0).sum() for batch, _ in everything) == 24
+
+
+def test_validation_knows_which_slots_are_a_prompts():
+    """Those that the provenance of the sample build's rows says."""
+    folder = pathlib.Path(__file__).parents[1] / "testdata/sample/build/babyai"
+    datasets = find_datasets([str(folder)])
+    options = {"batch_size": 5, "groups": 1, "threads": 1}
+    found = [marks for _, marks in validation_batches(datasets, rows=100, **options)]
+    expected = []
+    for path in sorted(folder.glob("validation-*.tfrecord")):
+        for _, data in iterate_records(path.read_bytes(), str(path)):
+            row = decode_row(data, sequence_length=512, dtype="uint16", place=str(path))
+            marks = np.zeros(512, bool)
+            for one in row.provenance:
+                if one["prompt"]:
+                    marks[one["start"] : one["start"] + one["prompt"]["length"]] = True
+            expected.append(marks)
+    marks = np.concatenate(found)
+    np.testing.assert_array_equal(marks[: len(expected)], expected)
+    assert 0 < marks.sum() < marks.size
+    assert not marks[len(expected) :].any()
 
 
 def test_prefetching_keeps_order_and_raises_where_the_item_is_taken():
