@@ -116,10 +116,11 @@ class RandomBody(world.SuiteTask):
     Args:
         task: A name such as `cartpole-swingup`.
         bodies: small or large.
+        render_mode: rgb_array to draw what happens, None not to.
     """
 
-    def __init__(self, task: str, bodies: str) -> None:
-        super().__init__(task)
+    def __init__(self, task: str, bodies: str, render_mode: str | None = None) -> None:
+        super().__init__(task, render_mode=render_mode)
         self._bodies = bodies
 
     def reset(

@@ -34,10 +34,12 @@ class CornerTask(world.SuiteTask):
 
     Args:
         task: A name in `GOALS`.
+        render_mode: rgb_array to draw what happens, None not to.
     """
 
-    def __init__(self, task: str) -> None:
-        super().__init__("point_mass-easy")
+    def __init__(self, task: str, render_mode: str | None = None) -> None:
+        super().__init__("point_mass-easy", render_mode=render_mode)
+        self.metadata["render_fps"] //= REPEAT
         model = self.physics.named.model
         model.geom_pos["target", :2] = GOALS[task]
         model.geom_size["target", 0] = _SIZE

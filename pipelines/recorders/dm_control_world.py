@@ -28,6 +28,8 @@ MAX_STEPS = 1000
 _LEFT_OUT = ("lqr", "quadruped")
 # As others who learn from frames have it: 0 is fixed beside the scene or follows.
 _CAMERA = 0
+_RENDERED = 240  # Side of what videos show.
+_METADATA: dict[str, Any] = {"render_modes": ["rgb_array"]}
 # What the suite raises where a library is not there; the second is PyOpenGL's.
 _NOT_LOADED = (ImportError, AttributeError, RuntimeError)
 
@@ -120,10 +122,16 @@ class SuiteTask(gymnasium.Env[Any, NDArray[np.float32]]):
     Args:
         task: A name such as `cartpole-swingup`.
         pixels: Side of the frames; 0 for numbers.
+        render_mode: rgb_array to draw what happens, None not to.
     """
 
-    def __init__(self, task: str, pixels: int = 0) -> None:
+    metadata = _METADATA
+
+    def __init__(
+        self, task: str, pixels: int = 0, render_mode: str | None = None
+    ) -> None:
         self._task = task
+        self.render_mode = render_mode
         self._random = np.random.RandomState(0)  # Seeded anew by each reset.
         self._pixels = pixels
         self._load()
@@ -131,10 +139,13 @@ class SuiteTask(gymnasium.Env[Any, NDArray[np.float32]]):
         self.action_space = gymnasium.spaces.Box(
             bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
         )
-        if pixels:
+        rate = round(1 / self._suite.control_timestep())
+        self.metadata = {**self.metadata, "render_fps": rate}
+        if pixels or render_mode:
             load_renderer()
             # Four samples a pixel take ten times as long.
             self.physics.model.vis.quality.offsamples = 0
+        if pixels:
             self.observation_space = gymnasium.spaces.Box(
                 0, 255, (pixels, pixels, 3), np.uint8
             )
@@ -179,15 +190,22 @@ class SuiteTask(gymnasium.Env[Any, NDArray[np.float32]]):
         seen = self._observed(moment.observation)
         return seen, reward, terminated, ended and not terminated, {}
 
+    def render(self) -> NDArray[np.uint8] | None:
+        """Returns what is seen now, uint8 [240, 240, 3]; None unless it is drawn."""
+        return self._draw(_RENDERED) if self.render_mode else None
+
+    def _draw(self, side: int) -> NDArray[np.uint8]:
+        frame = self.physics.render(
+            side,
+            side,
+            camera_id=_CAMERA,
+            render_flag_overrides={"shadow": False, "reflection": False},
+        )
+        return np.ascontiguousarray(frame)  # It comes upside down.
+
     def _observed(self, observation: Any) -> Observation:
         if self._pixels:
-            frame = self.physics.render(
-                self._pixels,
-                self._pixels,
-                camera_id=_CAMERA,
-                render_flag_overrides={"shadow": False, "reflection": False},
-            )
-            return np.ascontiguousarray(frame)  # It comes upside down.
+            return self._draw(self._pixels)
         return {
             key: np.atleast_1d(np.asarray(value, np.float64))
             for key, value in observation.items()

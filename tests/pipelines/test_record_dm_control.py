@@ -29,7 +29,11 @@ from recordings import (
 
 from gato.pipelines import record
 from gato.pipelines.recorders import dm_control_world, domain
-from gato.pipelines.recorders.dm_control import RANDOM_BODIES, DMControl
+from gato.pipelines.recorders.dm_control import (
+    RANDOM_BODIES,
+    DMControl,
+    DMControlGoals,
+)
 from gato.pipelines.recorders.dm_control_experts import EXPERTS, make_expert
 from gato.pipelines.recorders.dm_control_goals import GOALS, REPEAT, CornerTask
 
@@ -248,7 +252,8 @@ def test_all_are_the_tasks_that_the_policies_can_play() -> None:
     control = DMControl()
     assert len(control.tasks()) == 45
     assert set(control.playable(("random",))) == set(control.tasks())
-    assert set(control.playable(("expert", "random"))) == set(EXPERTS)
+    assert set(control.playable(("expert", "random"))) == set(EXPERTS) - set(GOALS)
+    assert set(DMControlGoals().playable(("expert", "random"))) == set(GOALS)
 
 
 def _run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -300,6 +305,40 @@ def test_frames_are_recorded_alike(tmp_path: pathlib.Path) -> None:
     for rollout, episode in zip(rollouts, one.iterate_episodes(), strict=True):
         assert isinstance(rollout, domain.Rollout)
         np.testing.assert_array_equal(rollout.actions, episode.actions)
+
+
+SHOW = """
+import gymnasium
+import numpy as np
+from gato.pipelines.recorders import dm_control_bodies, dm_control_goals
+seen = {}
+for name in ("reach_top_left", "reach_bottom_right"):
+    task = f"dm_control_goals/point_mass-{name}"
+    environment = gymnasium.make(task, render_mode="rgb_array")
+    assert environment.metadata["render_fps"] == 12, environment.metadata
+    observation, _ = environment.reset(seed=0)
+    assert set(observation) == {"position", "velocity"}
+    seen[name] = environment.render()
+    assert seen[name].shape == (240, 240, 3) and seen[name].dtype == np.uint8
+    environment.step(np.ones(2, np.float32))
+    assert (environment.render() != seen[name]).any(), "nothing moves"
+changed = np.argwhere((seen["reach_top_left"] != seen["reach_bottom_right"]).any(-1))
+# The target moved from a corner to that across; nothing else did.
+assert np.ptp(changed, axis=0).min() > 60, np.ptp(changed, axis=0)
+assert gymnasium.make("dm_control/reacher-easy").render_mode is None
+body = gymnasium.make("dm_control_random_small/reacher-easy", render_mode="rgb_array")
+body.reset(seed=1)
+assert body.render().std() > 5
+assert body.metadata["render_fps"] == 50
+"""
+
+
+@pytest.mark.slow
+def test_what_is_seen_as_numbers_can_be_drawn_for_videos() -> None:
+    if _run(CAN_DRAW).returncode == 3:
+        pytest.skip("neither EGL nor OSMesa loads here")
+    done = _run(SHOW)
+    assert done.returncode == 0, done.stderr
 
 
 def test_frames_need_something_that_draws() -> None:
