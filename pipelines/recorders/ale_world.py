@@ -15,6 +15,7 @@ from typing import Any
 
 import ale_py
 import gymnasium
+from ale_py import roms
 from gymnasium.wrappers import AtariPreprocessing
 
 from gato.schemas.hashing import keyed_hash
@@ -92,6 +93,31 @@ def make_game(
     )
     seen = AtariPreprocessing(made.unwrapped, noop_max=0, grayscale_obs=not rgb)
     return DrawnSetting(seen) if draw_setting else seen
+
+
+def make_copy(environment: gymnasium.Env[Any, Any]) -> Any:
+    """Returns another emulator with the game, to restore states of the first into.
+
+    Its `act` plays the frames of a step in one call, each with the chance to repeat the
+    last action, as the game's wrappers do one by one.
+
+    Args:
+        environment: From `make_game`, after a reset.
+    """
+    game: Any = environment.unwrapped
+    copy = ale_py.ALEInterface()
+    repeats = "repeat_action_probability"
+    copy.setFloat(repeats, game.ale.getFloat(repeats))
+    copy.setInt("frame_skip", environment.get_wrapper_attr("frame_skip"))
+    # What it would do of itself; each restored state has random numbers of its own.
+    copy.setInt("random_seed", 0)
+    copy.loadROM(roms.get_rom_path(game._game))
+    if game._game_mode is not None:
+        copy.setMode(game._game_mode)
+    if game._game_difficulty is not None:
+        copy.setDifficulty(game._game_difficulty)
+    copy.reset_game()
+    return copy
 
 
 def namespace(rgb: bool, draw_setting: bool) -> str:
