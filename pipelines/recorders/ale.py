@@ -1,9 +1,9 @@
-"""Atari games: experts written by hand, these with noise, or random actions.
+"""Atari games: experts by hand or by search, these with noise, or random actions.
 
 Games are those of ale-py (GPL-2.0, with its ROMs). It comes without experts. Those here
-are written by hand (`ale_experts.py`) and stand in for trained agents; the other games
-are played at random. Games are in their first mode and difficulty, or each episode
-draws both by its seed; what was drawn is stored with it.
+are written by hand (`ale_experts.py`) or look ahead (`ale_search.py`), and stand in for
+trained agents; the other games are played at random. Games are in their first mode and
+difficulty, or each episode draws both by its seed; what was drawn is stored with it.
 """
 
 import dataclasses
@@ -34,10 +34,10 @@ def _actor(
     num_actions = int(environment.action_space.n)
     if recipe.policy == "random":
         return lambda: int(generator.integers(num_actions))
-    expert = EXPERTS[recipe.task].make()
+    expert = EXPERTS[recipe.task].make(environment, generator)
 
     def act() -> int:
-        # Asked even when noise acts: it follows the ball.
+        # Asked even when noise acts: it follows the ball, or its plan moves on.
         advice = expert(environment.unwrapped.ale.getRAM())
         if generator.random() < noise:
             return int(generator.integers(num_actions))
@@ -74,7 +74,7 @@ class Atari(Domain):
         return {**super().groups(), **GROUPS}
 
     def has_expert(self, task: str) -> bool:
-        """Returns whether an expert is written for the game as it is played here."""
+        """Returns whether there is an expert for the game as it is played here."""
         expert = EXPERTS.get(task)
         return expert is not None and (expert.any_setting or not self.draw_setting)
 

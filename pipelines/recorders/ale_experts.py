@@ -1,18 +1,23 @@
-"""Players of Atari games, written by hand: they stand in for trained agents.
+"""Players of Atari games, by hand or by looking ahead: in place of trained agents.
 
-Each reads the console's memory of 128 bytes and returns the number of an action among
-those that do something in the game. Places in memory are those of Anand et al. 2019
-(mila-iqia/atari-representation-learning).
+Each returns the number of an action among those that do something in the game. Those
+written by hand read the console's memory of 128 bytes. Places in memory are those of
+Anand et al. 2019 (mila-iqia/atari-representation-learning).
 """
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gato.pipelines.recorders import ale_search as search
+from gato.pipelines.recorders import ale_world as world
+
 Player = Callable[[NDArray[np.uint8]], int]
+# Of an environment after its reset, and what draws the random part of its actions.
+MakePlayer = Callable[[Any, np.random.Generator], Player]
 
 
 class Expert(NamedTuple):
@@ -25,8 +30,25 @@ class Expert(NamedTuple):
     """
 
     says: str
-    make: Callable[[], Player]
+    make: MakePlayer
     any_setting: bool = False
+
+
+def _by_memory(make: Callable[[], Player]) -> MakePlayer:
+    """Returns what makes a player that needs nothing but the memory."""
+    return lambda environment, generator: make()
+
+
+def _planned(effort: search.Effort) -> Expert:
+    """Returns an expert that looks ahead, in any setting of its game."""
+
+    def make(environment: Any, generator: np.random.Generator) -> Player:
+        game = environment.unwrapped
+        copy = world.make_copy(environment)
+        planner = search.Planner(game.ale, copy, game._action_set, generator, effort)
+        return lambda memory: planner()
+
+    return Expert("plays plans ahead on saved states", make, any_setting=True)
 
 
 def _held(action: int) -> Callable[[], Player]:
@@ -161,16 +183,31 @@ class _Skiing:
 # Turmoil's lanes lie above each other; in each it shoots to the right and the left.
 _LANES, _SHOTS = 7, [10] * 3 + [11] * 3
 _UP, _DOWN = 2, 5
+_turmoil = _swept(*[_UP, *_SHOTS] * _LANES, *[_DOWN, *_SHOTS] * _LANES)
+_NEAR = _planned(search.Effort())
+_FAR = _planned(search.FAR)
 
 EXPERTS = {
-    "Boxing": Expert("goes for the other and hits, by both places in memory", _Boxing),
-    "Breakout": Expert("follows the ball, which it reads from memory", _Breakout),
-    "Freeway": Expert("walks up", _held(1)),
-    "Pong": Expert("follows the ball, which it reads from memory", _Pong),
-    "Skiing": Expert("turns to the next gate, which it reads from memory", _Skiing),
+    "AirRaid": _NEAR,
+    "Boxing": Expert(
+        "goes for the other and hits, by both places in memory", _by_memory(_Boxing)
+    ),
+    "Breakout": Expert(
+        "follows the ball, which it reads from memory", _by_memory(_Breakout)
+    ),
+    "Freeway": Expert("walks up", _by_memory(_held(1))),
+    "Galaxian": _NEAR,
+    "LostLuggage": _FAR,
+    "MrDo": _NEAR,
+    "Pacman": _NEAR,
+    "Pong": Expert("follows the ball, which it reads from memory", _by_memory(_Pong)),
+    "Pooyan": _NEAR,
+    "Skiing": Expert(
+        "turns to the next gate, which it reads from memory", _by_memory(_Skiing)
+    ),
     "Turmoil": Expert(
         "goes up and down the lanes, shooting to both sides",
-        _swept(*[_UP, *_SHOTS] * _LANES, *[_DOWN, *_SHOTS] * _LANES),
+        _by_memory(_turmoil),
         any_setting=True,
     ),
 }

@@ -84,11 +84,11 @@ def test_a_build_reads_games_without_an_expert_in_colour(
 def test_an_episode_says_which_mode_and_difficulty_it_drew(
     tmp_path: pathlib.Path, data_format: str
 ) -> None:
-    few = ("--games", "Galaxian", "--policies", "random", "--modes", "random")
+    few = ("--games", "KingKong", "--policies", "random", "--modes", "random")
     assert record.main(_command(tmp_path, *few, "--data_format", data_format)) == 0
-    dataset = load(tmp_path, "ale_extended/Galaxian/random-v0")
+    dataset = load(tmp_path, "ale_extended/KingKong/random-v0")
     assert dataset.env_spec is not None
-    assert dataset.env_spec.id == "ale_extended/Galaxian"
+    assert dataset.env_spec.id == "ale_extended/KingKong"
     environment = gymnasium.make(dataset.env_spec)
     said = list(dataset.storage.get_episode_metadata(range(EPISODES)))
     for episode, about in zip(dataset.iterate_episodes(), said, strict=True):
@@ -155,7 +155,9 @@ def test_groups_are_what_the_policies_can_play_of_them() -> None:
     assert atari.chosen(("atari",), random) == ale_games.CANONICAL
     assert atari.chosen(("extended",), random) == ale_games.EXTENDED
     assert atari.chosen(("all",), POLICIES) == tuple(sorted(EXPERTS))
-    assert AtariExtended().chosen(("extended",), POLICIES) == ("Turmoil",)
+    searched = ("AirRaid", "Galaxian", "LostLuggage", "MrDo", "Pacman", "Pooyan")
+    extended = AtariExtended()
+    assert extended.chosen(("extended",), POLICIES) == (*searched, "Turmoil")
     # A game that is named is not left out, and none comes twice.
     assert atari.chosen(("Klax", "atari"), POLICIES)[0] == "Klax"
     both = atari.chosen(("Pong", "atari", "all"), random)
@@ -190,13 +192,14 @@ def test_the_extended_games_have_the_most_settings() -> None:
 @pytest.mark.parametrize(
     ("atari", "game", "least"),
     [
-        # Random play comes to about -1, 1, 0, -19, below -6,600 and 300.
+        # Random play comes to about -1, 1, 0, -19, below -6,600, 300 and 16.
         (Atari(max_steps=900), "Boxing", -1),
         (Atari(), "Breakout", 40),
         (Atari(), "Freeway", 20),
         (Atari(max_steps=900), "Pong", -6),
         (Atari(), "Skiing", -3600),
         (AtariExtended(), "Turmoil", 400),
+        (AtariExtended(max_steps=300), "Pacman", 60),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
