@@ -105,7 +105,7 @@ def make_copy(environment: gymnasium.Env[Any, Any]) -> Any:
         environment: From `make_game`, after a reset.
     """
     game: Any = environment.unwrapped
-    copy = ale_py.ALEInterface()
+    copy: Any = ale_py.ALEInterface()
     repeats = "repeat_action_probability"
     copy.setFloat(repeats, game.ale.getFloat(repeats))
     copy.setInt("frame_skip", environment.get_wrapper_attr("frame_skip"))

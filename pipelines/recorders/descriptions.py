@@ -99,10 +99,12 @@ reads them with format minari and paths such as raw/sokoban/*/*-v0."""
 
 _ALE = """Plays Atari games of ale-py and writes a Minari data set for each game and
 policy: DIR/atari/<game>/<policy>-v0, or with --rgb DIR/atari_rgb/<game>/<policy>-v0.
-Experts are written by hand, for a few games; others are played with --policies random
-only. The noisy policy is the expert with a fraction of random actions. A step is four
-frames. The means of the game's expert and random returns are stored with each data set
-(ref_max_score, ref_min_score).
+Experts are written by hand for a few games, and six have a search on saved states, of
+47 to 84 steps a second: there give --max_steps, as they play for long. Other games are
+played with --policies random only. The noisy policy is the expert with a fraction of
+random actions. A step is four frames. The means of the game's expert and random returns
+are stored with each data set (ref_max_score, ref_min_score), so that random play of a
+game with an expert has up to 200 episodes of it played, too.
 
 With --modes random, DIR/ale_extended/<game>/<policy>-v0 or ale_extended_rgb: each
 episode is played in a mode and a difficulty that its seed draws from all that the game
@@ -111,8 +113,8 @@ has; Minari gives them with the episode's seed, as its options."""
 _ALE_EXAMPLES = """examples:
   gato-record ale --output raw --games Breakout,Freeway --episodes 50 --workers 8
   gato-record ale --output raw --games atari --policies random --episodes 10
-  gato-record ale --output raw --games extended --modes random --policies random
-  gato-record ale --output raw --games all
+  gato-record ale --output raw --games extended --modes random --max_steps 1000
+  gato-record ale --output raw --games all --max_steps 3000 --workers 8
   gato-record ale --output raw --games Pong --policies random --rgb
 
 A build reads them with format minari and paths such as raw/atari/*/*-v0."""
