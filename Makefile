@@ -16,7 +16,7 @@ demo: $(VENV)/.installed  ## the main job on real input: record, build, verify, 
 	$(BIN)/python -m gato.pipelines.demo --folder runs/demo
 
 play: $(VENV)/.installed  ## a trained agent acts live, one episode is shown
-	$(BIN)/python -m gato.model.play --checkpoint checkpoints/small
+	$(BIN)/python -m gato.model.play --temperature 0.7
 
 test: $(VENV)/.installed  ## every test that fits CI
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not long"

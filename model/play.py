@@ -1,6 +1,6 @@
 """`make play`: an exported agent acts live, and one episode is shown step by step.
 
-    python -m gato.model.play --checkpoint checkpoints/small --episodes 5
+    python -m gato.model.play --checkpoint checkpoints/generalist --episodes 5
 
 Plays each task of the folder's suite with seeds that were never recorded, prints the
 scores, then shows one episode: what the agent sees, what it does, what it gets. The
@@ -40,6 +40,8 @@ from gato.tokenizers.pictures import draw_image
 _COLUMNS, _LINES = 42, 21
 _NUMBERS_SHOWN = 6
 
+_AGENT = "checkpoints/generalist"
+
 _EXAMPLES = """examples:
   python -m gato.model.play
   python -m gato.model.play --task BabyAI-GoToRedBallGrey-v0 --first_seed 100
@@ -54,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        "--checkpoint", default="checkpoints/small", metavar="DIR", help="(%(default)s)"
-    )
+    add("--checkpoint", default=_AGENT, metavar="DIR", help="(%(default)s)")
     add("--task", metavar="NAME", help="this one only (all of the suite)")
     add("--episodes", type=int, default=5, help="of each task (%(default)s)")
     add("--temperature", type=float, default=1.0, help="0: the likeliest (%(default)s)")
