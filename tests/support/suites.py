@@ -71,7 +71,7 @@ def play(
     policy,
     episodes,
     answer_seconds=30.0,
-    prompt_tokens=0,
+    prompt_tokens: int | list[int] = 0,
     observer=None,
     prompters_of=None,
 ):
@@ -80,12 +80,13 @@ def play(
     `prompt_tokens` is of all tasks, or a list.
     """
     contests = load_suite(suite, trained())
-    if isinstance(prompt_tokens, int):
-        prompt_tokens = [prompt_tokens] * len(contests)
+    lengths = prompt_tokens
+    if isinstance(lengths, int):
+        lengths = [lengths] * len(contests)
     arena = Arena(
         contests,
         policy,
-        prompt_tokens,
+        lengths,
         answer_seconds,
         observer or as_it_is,
         prompters=prompters_of(contests) if prompters_of else None,
