@@ -138,7 +138,8 @@ class Report:
     def table(self) -> rich.table.Table:
         """Returns tasks, domains and the whole, with their intervals."""
         made = rich.table.Table(title="100 is the expert's return, 0 a random policy's")
-        made.add_column("task")
+        # Folded, not cut: tasks may differ in the ends of their names alone.
+        made.add_column("task", overflow="fold")
         made.add_column("data")
         for title in _NUMBERS:
             made.add_column(title, justify="right")

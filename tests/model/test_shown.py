@@ -1,5 +1,6 @@
 """What an evaluation shows: videos, plots, and others' results beside its own."""
 
+import io
 import json
 import xml.etree.ElementTree
 
@@ -7,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import rich.console
 from suites import SUPPORT, TASK, Stubborn, trained, write_suite
 
 from gato.model.evaluation import rollouts
@@ -128,6 +130,16 @@ def test_results_stand_beside_each_other(tmp_path):
         "mine": [pytest.approx(90)],
         "bc_imp-s": [pytest.approx(50)],
     }
+
+
+def test_a_tables_tasks_have_their_whole_names(tmp_path):
+    """In a narrow one, too: some differ in their ends alone."""
+    console = rich.console.Console(width=100, file=io.StringIO(), record=True)
+    console.print(report(tmp_path).table())
+    lines = console.export_text().splitlines()
+    cells = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    assert "".join(cells).startswith(TASK)
+    assert cells[0] != TASK, "the table is not narrow"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"tasks": [{"domain": 1}]}'])
