@@ -234,7 +234,7 @@ def validation_batches(
         part = np.full(batch_size, NO_ROW, np.int64)
         found = ids[begin : begin + batch_size]
         part[: len(found)] = found
-        yield assembler.assemble(part, groups=groups), assembler.in_prompts(part)
+        yield assembler.assemble_with_prompts(part, groups=groups)
 
 
 def put(batch: Batch, mesh: Mesh, groups: int | None = None) -> Batch:

@@ -210,7 +210,32 @@ class Assembler:
         Raises:
             GatoError: If a record is corrupt or inconsistent, with file and offset.
         """
-        fields, images, dataset = self._read(ids)
+        return self._batch(ids, self._read(ids), groups, places)
+
+    def assemble_with_prompts(
+        self, ids: NDArray[np.int64], *, groups: int
+    ) -> tuple[Batch, NDArray[np.bool_]]:
+        """Returns the batch, and which of its slots [B, L] are a prompt's.
+
+        Args:
+            ids: As `assemble` takes them.
+            groups: Likewise.
+
+        Raises:
+            GatoError: As `assemble` does.
+        """
+        read = self._read(ids)
+        fields, _, _ = read
+        return self._batch(ids, read, groups), (fields["kind"] & PROMPT_BIT) > 0
+
+    def _batch(
+        self,
+        ids: NDArray[np.int64],
+        read: tuple[dict[str, NDArray], dict[int, _Images], NDArray[np.int32]],
+        groups: int,
+        places: NDArray[np.int32] | None = None,
+    ) -> Batch:
+        fields, images, dataset = read
         self._check(ids, fields, images)
         if places is None:
             places = np.arange(len(ids), dtype=np.int32)
@@ -224,15 +249,6 @@ class Assembler:
             places,
             *self._pool(images, groups, places),
         )
-
-    def in_prompts(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Returns which slots of the given rows are a prompt's, [B, L].
-
-        Args:
-            ids: As `assemble` takes them.
-        """
-        fields, _, _ = self._read(ids)
-        return (fields["kind"] & PROMPT_BIT) > 0
 
     def _read(
         self, ids: NDArray[np.int64]

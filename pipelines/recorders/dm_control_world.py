@@ -143,8 +143,6 @@ class SuiteTask(gymnasium.Env[Any, NDArray[np.float32]]):
         self.metadata = {**self.metadata, "render_fps": rate}
         if pixels or render_mode:
             load_renderer()
-            # Four samples a pixel take ten times as long.
-            self.physics.model.vis.quality.offsamples = 0
         if pixels:
             self.observation_space = gymnasium.spaces.Box(
                 0, 255, (pixels, pixels, 3), np.uint8
@@ -164,6 +162,9 @@ class SuiteTask(gymnasium.Env[Any, NDArray[np.float32]]):
         domain, _, name = self._task.partition("-")
         random = {"random": self._random}
         self._suite = suite.load(domain, name, task_kwargs=random)
+        if self._pixels or self.render_mode:
+            # Four samples a pixel take ten times as long.
+            self.physics.model.vis.quality.offsamples = 0
 
     @property
     def physics(self) -> Any:
